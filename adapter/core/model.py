@@ -1,0 +1,200 @@
+"""The words of the product as frozen values: outcomes, claimed rows, records, AMI events.
+
+Everything that crosses a seam (core, `pbx`, `supabase_io`, daemon) is one of these. They are checked where they are made,
+so that nobody behind the seam checks them again. Times are seconds since the Unix epoch as float unless a name says
+otherwise; an instant that was never reached is None.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any
+
+
+class Outcome(StrEnum):
+    """How a call ended, in our vocabulary (docs/guarantees.md lists verdict, status and retry of each)."""
+
+    ANSWERED = "answered"
+    NO_ANSWER = "no_answer"
+    BUSY = "busy"
+    DECLINED = "declined"
+    VOICEMAIL = "voicemail"
+    NO_REPLY = "no_reply"
+    INVALID_NUMBER = "invalid_number"
+    REJECTED = "rejected"
+    CONGESTION = "congestion"
+    TRUNK_UNAVAILABLE = "trunk_unavailable"
+    PBX_ERROR = "pbx_error"
+    AI_FAILED = "ai_failed"
+    BLOCKED = "blocked"
+    CANCELED = "canceled"
+    UNKNOWN = "unknown"
+
+
+class Verdict(StrEnum):
+    """Who is responsible for the way a call ended."""
+
+    CALLEE = "callee"
+    NUMBER = "number"
+    CARRIER = "carrier"
+    US = "us"
+
+
+class Form(StrEnum):
+    """The shape of an Originate: which leg is made first, and through what."""
+
+    TRUNK = "trunk"
+    ROUTE = "route"
+
+
+class ReleaseCause(StrEnum):
+    """Why a claimed row may go back to `queued`: each one proves that this call id never rang anybody."""
+
+    NOT_SENT = "not_sent"
+    """The claimant itself knows that it never wrote the Originate."""
+
+    PBX_ERROR = "pbx_error"
+    """The PBX answered the Originate with an explicit `Response: Error`."""
+
+    NEVER_EXECUTED = "never_executed"
+    """The journal on the PBX shows that the action was never executed (and the PBX did not restart since)."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AmiEvent:
+    """One AMI event as the PBX sent it; of a repeated header the last value is kept.
+
+    `at` is the PBX's own clock (header `Timestamp`, seconds since the epoch), None where the event has none.
+    """
+
+    name: str
+    fields: Mapping[str, str]
+    at: float | None = None
+
+    def get(self, key: str) -> str:
+        """Value of a header as AMI spells it (`Uniqueid`, `Linkedid`, `Cause`, …), or an empty string."""
+        return self.fields.get(key, "")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Channel:
+    """One live leg as `CoreShowChannels` lists it. `duration` is whole seconds since the leg was made."""
+
+    name: str
+    uniqueid: str
+    linkedid: str
+    up: bool
+    duration: int
+    application: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ClaimedRow:
+    """A queue row that is ours to dial once, as the claim returned it (`call_sync_v1`)."""
+
+    row_id: int
+    call_id: str
+    """Lower-case UUID; AMI ActionID and ChannelId, so also Uniqueid and Linkedid of the first leg."""
+
+    claim_number: int
+    """Rises by at least one with every claimed row of the whole project; slot in the PBX journal = this mod 4096."""
+
+    attempt: int
+    """1 for the first call that may spend one of the person's tries."""
+
+    user_id: str
+    phone_number: str
+    """As inserted."""
+
+    e164: str
+    """Canonical form by the database, with `+`."""
+
+    campaign_id: str | None = None
+    contact_id: str | None = None
+    prompt_id: str | None = None
+    customer_name: str | None = None
+    caller_id: str | None = None
+    ring_seconds: int | None = None
+    variables: Mapping[str, Any] = field(default_factory=dict)
+    claimed_at: float = 0.0
+    """Database time of the claim."""
+
+    pbx_boot: str | None = None
+    """Start time of the PBX as the claimant had read it when it claimed (`CoreStatus`), as an opaque string."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OpenCall:
+    """A call that the database holds for `dialing` or `talking`, found at start or at a take-over."""
+
+    row: ClaimedRow
+    incarnation: int
+    """Incarnation of the adapter that claimed it."""
+
+    originated_at: float | None = None
+    answered_at: float | None = None
+    cancel_requested: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CallTimes:
+    """Instants of one call, all by the PBX's clock."""
+
+    originated_at: float | None = None
+    ringing_at: float | None = None
+    answered_at: float | None = None
+    ended_at: float | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ending:
+    """How one call ended: the result of the core, before it is written anywhere."""
+
+    outcome: Outcome
+    reason: str
+    """Words a person understands; they go to `call_logs.metadata.ended_reason`."""
+
+    times: CallTimes
+    hangup_cause: int | None = None
+    """Q.850 cause of the trunk leg."""
+
+    sip_code: int | None = None
+    """SIP final code where the PBX told it (TechCause, Asterisk 20.17/22.7 and later) and the leg was not ended by us."""
+
+    talk_seconds: int = 0
+    """Whole seconds between answer and end, by PBX timestamps."""
+
+    estimated: bool = False
+    """True when the end was not seen: `talk_seconds` reaches to the last proof of life."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AnsweredMark:
+    """The callee picked up: `call_logs.status` becomes `answered` while the call goes on."""
+
+    call_id: str
+    times: CallTimes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OutcomeRecord:
+    """A call ended. Fenced by `call_id` alone; idempotent; replaces `unknown`."""
+
+    call_id: str
+    ending: Ending
+    log_status: str
+    """The app's word for `call_logs.status` (core/outcomes.py)."""
+
+    trunk: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReleaseRecord:
+    """A claimed row that certainly rang nobody goes back to `queued`."""
+
+    call_id: str
+    cause: ReleaseCause
+    reason: str
+
+
+Record = AnsweredMark | OutcomeRecord | ReleaseRecord

@@ -1,0 +1,1 @@
+"""The AMI link: connect, watch, resync, journal, send. The only package that knows panoramisk."""
