@@ -1,8 +1,8 @@
 """Log lines: one per change of state, JSON for machines, plain for a terminal; numbers masked, secrets never.
 
-Use `say(logger, level, "pbx.up", "PBX link is up", key=value, …)`: the first text is a stable name for machines, the second
-words for people. Phone numbers (seven digits or more in a row) are masked in every text unless `LOG_NUMBERS=full`;
-the values under `SAFE_KEYS` are ids and times, which stay as they are.
+Use `say(logger, level, "pbx.up", "PBX link is up", key=value, …)`: the first text is a stable name for machines, the
+second words for people. Phone numbers (seven digits or more in a row) are masked in every text unless
+`LOG_NUMBERS=full`; the values under `SAFE_KEYS` are ids and times, which stay as they are.
 """
 
 import json
@@ -77,17 +77,14 @@ class JsonFormatter(logging.Formatter):
 
     def format(self, record: logging.LogRecord) -> str:
         out: dict[str, Any] = {
-            "at": time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(record.created))
-            + f".{int(record.msecs):03d}Z",
+            "at": time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(record.created)) + f".{int(record.msecs):03d}Z",
             "level": record.levelname.lower(),
             "event": getattr(record, "event", record.name),
             "message": clean(record.getMessage()),
         }
         for key, value in getattr(record, "fields", {}).items():
             out[key] = (
-                redact(str(value))
-                if key in SAFE_KEYS and not isinstance(value, int | None)
-                else _plain(key, value)
+                redact(str(value)) if key in SAFE_KEYS and not isinstance(value, int | None) else _plain(key, value)
             )
         if record.exc_info:
             out["error"] = clean(self.formatException(record.exc_info))
@@ -100,11 +97,10 @@ class HumanFormatter(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
         fields = getattr(record, "fields", {})
         tail = " ".join(
-            f"{k}={redact(str(v)) if k in SAFE_KEYS else clean(str(v))}"
-            for k, v in fields.items()
-            if v is not None
+            f"{k}={redact(str(v)) if k in SAFE_KEYS else clean(str(v))}" for k, v in fields.items() if v is not None
         )
-        line = f"{time.strftime('%H:%M:%S', time.localtime(record.created))} {record.levelname:<7} {clean(record.getMessage())}"
+        clock = time.strftime("%H:%M:%S", time.localtime(record.created))
+        line = f"{clock} {record.levelname:<7} {clean(record.getMessage())}"
         if tail:
             line += f"  [{tail}]"
         if record.exc_info:
@@ -120,9 +116,7 @@ def _plain(key: str, value: Any) -> Any:
     return clean(str(value))
 
 
-def set_up(
-    *, level: str = "INFO", style: str = "auto", numbers: str = "masked", stream: TextIO | None = None
-) -> None:
+def set_up(*, level: str = "INFO", style: str = "auto", numbers: str = "masked", stream: TextIO | None = None) -> None:
     """Send all logging to `stream` (default: standard error).
 
     `style` is `json`, `human`, or `auto` (human on a terminal); `numbers` is `masked` or `full`.

@@ -1,8 +1,8 @@
 """The words of the product as frozen values: outcomes, claimed rows, records, AMI events.
 
-Everything that crosses a seam (core, `pbx`, `supabase_io`, daemon) is one of these. They are checked where they are made,
-so that nobody behind the seam checks them again. Times are seconds since the Unix epoch as float unless a name says
-otherwise; an instant that was never reached is None.
+Everything that crosses a seam (core, `pbx`, `supabase_io`, daemon) is one of these. They are checked where they are
+made, so that nobody behind the seam checks them again. Times are seconds since the Unix epoch as float unless a name
+says otherwise; an instant that was never reached is None.
 """
 
 from collections.abc import Mapping
@@ -159,7 +159,7 @@ class Ending:
     """Q.850 cause of the trunk leg."""
 
     sip_code: int | None = None
-    """SIP final code where the PBX told it (TechCause, Asterisk 20.17/22.7 and later) and the leg was not ended by us."""
+    """SIP final code where the PBX told it (TechCause, since Asterisk 20.17/22.7) and we did not end the leg."""
 
     talk_seconds: int = 0
     """Whole seconds between answer and end, by PBX timestamps."""

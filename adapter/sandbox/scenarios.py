@@ -1,8 +1,8 @@
 """The number plan of the sandbox: what the callee does is written in the number that is dialled.
 
-Numbers are `+60 11 SS NNNNNN`: SS picks a scenario of the table below, NNNNNN is a serial number. The simulated MikoPBX
-and the dialplan of the real Asterisk carrier both follow this table, so one list of expectations serves both. The numbers
-only ever exist on the loopback interface.
+Numbers are `+60 11 SS NNNNNN`: SS picks a scenario of the table below, NNNNNN is a serial number. The simulated
+MikoPBX and the dialplan of the real Asterisk carrier both follow this table, so one list of expectations serves both.
+The numbers only ever exist on the loopback interface.
 """
 
 from dataclasses import dataclass
@@ -44,9 +44,7 @@ SCENARIOS: tuple[Scenario, ...] = (
         answers_after=1.0,
         talk=3.0,
     ),
-    Scenario(
-        code="11", name="answers without ringing", outcome=Outcome.ANSWERED, answers_after=0.2, talk=3.0
-    ),
+    Scenario(code="11", name="answers without ringing", outcome=Outcome.ANSWERED, answers_after=0.2, talk=3.0),
     Scenario(
         code="12",
         name="answers, AI hangs up",
@@ -85,9 +83,7 @@ SCENARIOS: tuple[Scenario, ...] = (
         sip_code=480,
         cause=19,
     ),
-    Scenario(
-        code="23", name="early media for ever", outcome=Outcome.NO_ANSWER, ring_after=0.1, early_media=True
-    ),
+    Scenario(code="23", name="early media for ever", outcome=Outcome.NO_ANSWER, ring_after=0.1, early_media=True),
     Scenario(
         code="24",
         name="temporarily unavailable at once",
@@ -98,9 +94,7 @@ SCENARIOS: tuple[Scenario, ...] = (
         rings_phone=False,
     ),
     Scenario(code="30", name="busy", outcome=Outcome.BUSY, refuse_after=0.5, sip_code=486, cause=17),
-    Scenario(
-        code="31", name="busy everywhere", outcome=Outcome.BUSY, refuse_after=0.5, sip_code=600, cause=17
-    ),
+    Scenario(code="31", name="busy everywhere", outcome=Outcome.BUSY, refuse_after=0.5, sip_code=600, cause=17),
     Scenario(
         code="40",
         name="declined",

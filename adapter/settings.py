@@ -1,0 +1,496 @@
+"""Settings: read once from the environment and an explicit `.env`, checked all at once, frozen.
+
+The table `SETTINGS` is the only place where a name, its default and the reason for it stand; `.env.example` and
+`docs/reference/settings.md` are made from it (`python -m adapter.settings`). Values in the process environment win over
+those of the file, as containers expect; the file is read without interpolation (ENV-01: `${` in a password would be
+altered silently) and never searched for (ENV-02).
+"""
+
+import argparse
+import os
+import re
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from dotenv import dotenv_values
+
+from adapter.core.model import Form
+
+Parse = Callable[[str], Any]
+
+MISSING = object()
+
+
+class SettingsError(Exception):
+    """One or more settings are missing or wrong; `problems` has one line for each."""
+
+    def __init__(self, problems: list[str]) -> None:
+        super().__init__("\n".join(problems))
+        self.problems = problems
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Setting:
+    """One row of the table: environment name, parser, default, why, group for the documentation."""
+
+    name: str
+    group: str
+    parse: Parse
+    why: str
+    default: Any = MISSING
+    secret: bool = False
+    example: str = ""
+
+
+def _text(value: str) -> str:
+    return value
+
+
+def _matching(pattern: str, words: str) -> Parse:
+    compiled = re.compile(pattern)
+
+    def parse(value: str) -> str:
+        if not compiled.fullmatch(value):
+            raise ValueError(words)
+        return value
+
+    return parse
+
+
+def _whole(low: int, high: int) -> Parse:
+    def parse(value: str) -> int:
+        if not re.fullmatch(r"-?\d{1,9}", value) or not low <= int(value) <= high:
+            raise ValueError(f"must be a whole number from {low} to {high}")
+        return int(value)
+
+    return parse
+
+
+def _decimal(low: float, high: float) -> Parse:
+    def parse(value: str) -> float:
+        if not re.fullmatch(r"\d{1,6}(\.\d{1,3})?", value) or not low <= float(value) <= high:
+            raise ValueError(f"must be a number from {low:g} to {high:g}")
+        return float(value)
+
+    return parse
+
+
+def _one_of(*words: str) -> Parse:
+    def parse(value: str) -> str:
+        if value.lower() not in words:
+            raise ValueError("must be one of " + ", ".join(words))
+        return value.lower()
+
+    return parse
+
+
+def _url(value: str) -> str:
+    if not re.fullmatch(r"https?://[A-Za-z0-9.\-\[\]:]+(/[A-Za-z0-9._~/-]*)?", value):
+        raise ValueError("must be the project's address, like https://abcdefgh.supabase.co")
+    if value.startswith("http://") and not re.match(r"http://(localhost|127\.|\[::1\]|[a-z0-9_-]+(:|/|$))", value):
+        raise ValueError("must begin with https:// (plain http is taken for this machine and its containers only)")
+    return value.rstrip("/")
+
+
+def _form(value: str) -> Form:
+    if value.lower() != Form.TRUNK:
+        raise ValueError("must be trunk (the only way of dialing so far)")
+    return Form.TRUNK
+
+
+def _path(value: str) -> Path:
+    return Path(value).expanduser()
+
+
+_SUPABASE = "Supabase"
+_PBX = "MikoPBX"
+_DIALING = "Dialing"
+_LIMITS = "Limits and pace"
+_RUN = "Running"
+
+SETTINGS: tuple[Setting, ...] = (
+    Setting(
+        name="SUPABASE_URL",
+        group=_SUPABASE,
+        parse=_url,
+        example="https://abcdefgh.supabase.co",
+        why="Project URL, from the dashboard's page Project Settings, API.",
+    ),
+    Setting(
+        name="SUPABASE_SERVICE_ROLE_KEY",
+        group=_SUPABASE,
+        parse=_text,
+        default="",
+        secret=True,
+        why="Secret key: the legacy service_role JWT, or an sb_secret_ key. Never the anon or publishable key.",
+    ),
+    Setting(
+        name="SUPABASE_SECRET_KEY",
+        group=_SUPABASE,
+        parse=_text,
+        default="",
+        secret=True,
+        why="Other name for the same thing; give exactly one of the two.",
+    ),
+    Setting(
+        name="DOORBELL",
+        group=_SUPABASE,
+        parse=_one_of("auto", "broadcast", "changes", "off"),
+        default="auto",
+        why="How an insert is heard: auto takes the private broadcast (about 1 ms) where it works and INSERT changes "
+        "(10 to 500 ms) else. Rows are dialed by the sweep even when every bell is silent.",
+    ),
+    Setting(
+        name="SWEEP_SECONDS",
+        group=_SUPABASE,
+        parse=_decimal(0.2, 300),
+        default=5.0,
+        why="Longest wait until a row is looked for without a bell. 5 s costs 12 small requests a minute.",
+    ),
+    Setting(
+        name="MIKOPBX_HOST",
+        group=_PBX,
+        parse=_matching(r"[A-Za-z0-9.:_-]{1,253}", "must be a host name or an address"),
+        example="192.0.2.10",
+        why="Address of the MikoPBX. AMI is clear text: keep it on a private network or a VPN.",
+    ),
+    Setting(
+        name="MIKOPBX_AMI_PORT",
+        group=_PBX,
+        parse=_whole(1, 65535),
+        default=5038,
+        why="AMI port; 5038 is MikoPBX's default.",
+    ),
+    Setting(
+        name="MIKOPBX_AMI_USERNAME",
+        group=_PBX,
+        parse=_matching(r"[!-~]{1,80}", "must be printable characters without spaces"),
+        example="dialer",
+        why="AMI user with read call, system, user and write originate, call, reporting; nothing more.",
+    ),
+    Setting(
+        name="MIKOPBX_AMI_PASSWORD",
+        group=_PBX,
+        parse=_matching(r"[^\x00-\x1f\x7f]{1,200}", "must be on one line, without control characters"),
+        secret=True,
+        why="Secret of that user.",
+    ),
+    Setting(
+        name="PBX_NAME",
+        group=_PBX,
+        parse=_matching(r"[A-Za-z0-9._:-]{1,64}", "must be 1 to 64 letters, digits, dots, colons or dashes"),
+        default="",
+        why="Name of this PBX in the database; one adapter dials through one name at a time. Default: MIKOPBX_HOST.",
+    ),
+    Setting(
+        name="TRUNK",
+        group=_DIALING,
+        parse=_matching(r"[A-Za-z0-9_-]{1,64}", "must be the provider id, like SIP-TRUNK-1A2B3C4D"),
+        example="SIP-TRUNK-1A2B3C4D",
+        why="Provider id (the provider page's address shows it); the display name does not work.",
+    ),
+    Setting(
+        name="DIAL_FORM",
+        group=_DIALING,
+        parse=_form,
+        default=Form.TRUNK,
+        why="trunk: the callee first, straight through the provider; the clearest outcomes and no hidden second ring.",
+    ),
+    Setting(
+        name="NUMBER_STYLE",
+        group=_DIALING,
+        parse=_one_of("e164", "plus", "national"),
+        default="e164",
+        why="How the carrier wants numbers: 60123456700, +60123456700 or 0123456700. Most take the first.",
+    ),
+    Setting(
+        name="CALLER_ID",
+        group=_DIALING,
+        parse=_matching(r"(\+?\d{3,15})?", "must be 3 to 15 digits, with or without a plus"),
+        default="",
+        why="Number shown to the callee where the carrier lets it through; empty leaves the provider's own.",
+    ),
+    Setting(
+        name="AI_EXTENSION",
+        group=_DIALING,
+        parse=_matching(r"[0-9A-Za-z*#]{1,40}", "must be an extension"),
+        default="999",
+        why="Extension of the AI handler, a dialplan application. 999 is the app's own.",
+    ),
+    Setting(
+        name="AI_CONTEXT",
+        group=_DIALING,
+        parse=_matching(r"[A-Za-z0-9_-]{1,79}", "must be a dialplan context"),
+        default="all_peers",
+        why="Context of that extension; MikoPBX finds dialplan applications through all_peers.",
+    ),
+    Setting(
+        name="DEFAULT_REGION",
+        group=_DIALING,
+        parse=_matching(r"[A-Z]{2}", "must be a country code of two capital letters, like MY"),
+        default="MY",
+        why="Country of numbers written without one; Malaysia is the app's home.",
+    ),
+    Setting(
+        name="RING_SECONDS",
+        group=_DIALING,
+        parse=_whole(5, 120),
+        default=30,
+        why="How long it may ring. 30 s is what the app used; carriers' voice mail often starts after 25 to 30.",
+    ),
+    Setting(
+        name="MAX_CALL_SECONDS",
+        group=_DIALING,
+        parse=_whole(30, 14_400),
+        default=900,
+        why="Longest talk. Asterisk itself ends the call then, so it holds even while the adapter is away.",
+    ),
+    Setting(
+        name="NO_ANSWER_WORD",
+        group=_DIALING,
+        parse=_one_of("no_answered", "no_answer"),
+        default="no_answered",
+        why="Status of an unanswered call: no_answered fills the app's counters, no_answer its page Failed Calls.",
+    ),
+    Setting(
+        name="AGENT_ID",
+        group=_DIALING,
+        parse=_matching(r"[!-~]{1,100}", "must be printable characters without spaces"),
+        default="mikopbx-adapter",
+        why="call_logs.agent_id for rows that name neither an agent nor a prompt; the column may not be empty.",
+    ),
+    Setting(
+        name="MAX_CALLS",
+        group=_LIMITS,
+        parse=_whole(1, 2000),
+        default=50,
+        why="Calls in the air through this PBX. MikoPBX's default RTP range carries about 100 streams; 50 is safe.",
+    ),
+    Setting(
+        name="MAX_CALLS_PER_USER",
+        group=_LIMITS,
+        parse=_whole(1, 2000),
+        default=10,
+        why="Calls in the air of one user; 10 is the app's own pro_max_concurrent_calls.",
+    ),
+    Setting(
+        name="CALLS_PER_SECOND",
+        group=_LIMITS,
+        parse=_decimal(0.1, 200),
+        default=5.0,
+        why="New calls a second. A small PBX sets up about ten a second with media and gives no back-pressure.",
+    ),
+    Setting(
+        name="AMI_WINDOW",
+        group=_LIMITS,
+        parse=_whole(1, 64),
+        default=8,
+        why="Originates that may await their Response at once: the most calls that a dying PBX leaves in doubt.",
+    ),
+    Setting(
+        name="ORPHAN_AFTER",
+        group=_LIMITS,
+        parse=_whole(60, 86_400),
+        default=1800,
+        why="Seconds past its longest life after which a call that nobody can follow ends as unknown.",
+    ),
+    Setting(
+        name="STATE_DIR",
+        group=_RUN,
+        parse=_path,
+        default=Path("/var/lib/mikopbx-adapter"),
+        why="Folder of the lock, the adapter's identity and the outbox; a volume in Docker, never shared by two.",
+    ),
+    Setting(
+        name="DRAIN_SECONDS",
+        group=_RUN,
+        parse=_decimal(1, 300),
+        default=8.0,
+        why="Longest stop after SIGTERM; below the 10 s after which Docker kills. Live calls go on by themselves.",
+    ),
+    Setting(
+        name="LOG_LEVEL",
+        group=_RUN,
+        parse=lambda value: _one_of("debug", "info", "warning", "error")(value).upper(),
+        default="INFO",
+        why="debug, info, warning or error; info says each change of state once.",
+    ),
+    Setting(
+        name="LOG_FORMAT",
+        group=_RUN,
+        parse=_one_of("auto", "json", "human"),
+        default="auto",
+        why="auto: words on a terminal, JSON else.",
+    ),
+    Setting(
+        name="LOG_NUMBERS",
+        group=_RUN,
+        parse=_one_of("masked", "full"),
+        default="masked",
+        why="Phone numbers in logs: masked but for the last three digits, or full.",
+    ),
+)
+
+_BY_NAME = {setting.name: setting for setting in SETTINGS}
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """The effective settings: `settings["MAX_CALLS"]`, and the source of each (`environment`, `file`, `default`)."""
+
+    values: Mapping[str, Any]
+    sources: Mapping[str, str]
+
+    def __getitem__(self, name: str) -> Any:
+        return self.values[name]
+
+    @property
+    def supabase_key(self) -> str:
+        """The one secret key that was given."""
+        return str(self.values["SUPABASE_SERVICE_ROLE_KEY"] or self.values["SUPABASE_SECRET_KEY"])
+
+    @property
+    def pbx_name(self) -> str:
+        """Name of this PBX in the database."""
+        return str(self.values["PBX_NAME"] or self.values["MIKOPBX_HOST"])
+
+    @property
+    def secrets(self) -> tuple[str, ...]:
+        """Texts that must never reach a log."""
+        return tuple(str(self.values[s.name]) for s in SETTINGS if s.secret and self.values[s.name])
+
+
+def read(environ: Mapping[str, str], env_file: Path | None = None) -> Settings:
+    """Settings from `environ` over `env_file`; raises `SettingsError` with every problem found.
+
+    An empty value counts as not given, since a container passes `NAME=` for a variable that nobody set.
+    """
+    problems: list[str] = []
+    file_values = _file_values(env_file, problems)
+    values: dict[str, Any] = {}
+    sources: dict[str, str] = {}
+    for setting in SETTINGS:
+        raw, source = environ.get(setting.name, "").strip(), "environment"
+        if not raw:
+            raw, source = (file_values.get(setting.name) or "").strip(), "file"
+        if not raw:
+            sources[setting.name] = "default"
+            if setting.default is MISSING:
+                problems.append(f"{setting.name} is missing. {setting.why}")
+            else:
+                values[setting.name] = setting.default
+            continue
+        sources[setting.name] = source
+        try:
+            values[setting.name] = setting.parse(raw)
+        except ValueError as error:
+            shown = "its value" if setting.secret else repr(raw[:60])
+            problems.append(f"{setting.name} {error}; {shown} (from the {source}) is not.")
+    if not problems:
+        problems += _across(values)
+    else:
+        keys = ("SUPABASE_SERVICE_ROLE_KEY", "SUPABASE_SECRET_KEY")
+        problems += _keys({name: values.get(name, "") for name in keys})
+    if problems:
+        raise SettingsError(problems)
+    return Settings(values, sources)
+
+
+def _keys(values: Mapping[str, Any]) -> list[str]:
+    given = [name for name in ("SUPABASE_SERVICE_ROLE_KEY", "SUPABASE_SECRET_KEY") if values[name]]
+    if not given:
+        return ["SUPABASE_SERVICE_ROLE_KEY is missing. " + _BY_NAME["SUPABASE_SERVICE_ROLE_KEY"].why]
+    if len(given) == 2 and values[given[0]] != values[given[1]]:
+        return ["SUPABASE_SERVICE_ROLE_KEY and SUPABASE_SECRET_KEY differ; give only one of them."]
+    return []
+
+
+def _across(values: Mapping[str, Any]) -> list[str]:
+    problems = _keys(values)
+    if values["MAX_CALLS_PER_USER"] > values["MAX_CALLS"] and values["MAX_CALLS_PER_USER"] != 10:
+        problems.append("MAX_CALLS_PER_USER is above MAX_CALLS; it could never be reached.")
+    return problems
+
+
+def _file_values(env_file: Path | None, problems: list[str]) -> Mapping[str, str | None]:
+    if env_file is None:
+        return {}
+    try:
+        return dotenv_values(env_file, interpolate=False, encoding="utf-8") if env_file.is_file() else _absent(env_file)
+    except (OSError, UnicodeError, FileNotFoundError) as error:
+        problems.append(f"The settings file {env_file} cannot be read: {error}")
+        return {}
+
+
+def _absent(env_file: Path) -> Mapping[str, str | None]:
+    raise FileNotFoundError(f"there is no file {env_file}")
+
+
+def env_example() -> str:
+    """Text of `.env.example`."""
+    lines = [
+        "# Settings of mikopbx-adapter: copy to .env and fill in; `mikopbx-adapter run --env-file .env` reads it.",
+        "# In Docker the same names are environment variables. Lines that begin with # show the default.",
+        "# Made from adapter/settings.py by `python -m adapter.settings env`.",
+    ]
+    group = ""
+    for setting in SETTINGS:
+        if setting.group != group:
+            group = setting.group
+            lines += ["", f"# ---- {group}"]
+        lines += ["", *_wrapped(setting.why)]
+        required = setting.default is MISSING or setting.name == "SUPABASE_SERVICE_ROLE_KEY"
+        lines.append(f"{setting.name}={setting.example}" if required else f"#{setting.name}={setting.default}")
+    return "\n".join(lines) + "\n"
+
+
+def _wrapped(text: str, width: int = 110) -> list[str]:
+    out, line = [], "#"
+    for word in text.split():
+        if len(line) + len(word) + 1 > width:
+            out.append(line)
+            line = "#"
+        line += " " + word
+    return [*out, line]
+
+
+def reference() -> str:
+    """Text of `docs/reference/settings.md`."""
+    lines = [
+        "# Settings",
+        "",
+        "Made from `adapter/settings.py` by `python -m adapter.settings reference`. The process environment wins over",
+        "the file given with `--env-file`. All errors are told at once; the exit code is then 78.",
+    ]
+    group = ""
+    for setting in SETTINGS:
+        if setting.group != group:
+            group = setting.group
+            lines += ["", f"## {group}", "", "| name | default | meaning |", "| --- | --- | --- |"]
+        default = (
+            "required" if setting.default is MISSING else (f"`{setting.default}`" if setting.default != "" else "none")
+        )
+        if setting.name == "SUPABASE_SERVICE_ROLE_KEY":
+            default = "required"
+        lines.append(f"| `{setting.name}` | {default} | {setting.why}{' Secret.' if setting.secret else ''} |")
+    return "\n".join(lines) + "\n"
+
+
+def main() -> int:
+    """Print `.env.example` or the reference page."""
+    parser = argparse.ArgumentParser(description="Print what is made from the table of settings.")
+    parser.add_argument("what", choices=("env", "reference"))
+    sys.stdout.write(env_example() if parser.parse_args().what == "env" else reference())
+    return 0
+
+
+def from_process(env_file: Path | None) -> Settings:
+    """Settings of this process: its environment over `env_file`."""
+    return read(os.environ, env_file)
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
