@@ -62,7 +62,7 @@ def _matching(pattern: str, words: str) -> Parse:
 
 def _whole(low: int, high: int) -> Parse:
     def parse(value: str) -> int:
-        if not re.fullmatch(r"-?\d{1,9}", value) or not low <= int(value) <= high:
+        if not re.fullmatch(r"-?[0-9]{1,9}", value) or not low <= int(value) <= high:
             raise ValueError(f"must be a whole number from {low} to {high}")
         return int(value)
 
@@ -71,7 +71,7 @@ def _whole(low: int, high: int) -> Parse:
 
 def _decimal(low: float, high: float) -> Parse:
     def parse(value: str) -> float:
-        if not re.fullmatch(r"\d{1,6}(\.\d{1,3})?", value) or not low <= float(value) <= high:
+        if not re.fullmatch(r"[0-9]{1,6}(\.[0-9]{1,3})?", value) or not low <= float(value) <= high:
             raise ValueError(f"must be a number from {low:g} to {high:g}")
         return float(value)
 
@@ -209,7 +209,7 @@ SETTINGS: tuple[Setting, ...] = (
     Setting(
         name="CALLER_ID",
         group=_DIALING,
-        parse=_matching(r"(\+?\d{3,15})?", "must be 3 to 15 digits, with or without a plus"),
+        parse=_matching(r"(\+?[0-9]{3,15})?", "must be 3 to 15 digits, with or without a plus"),
         default="",
         why="Number shown to the callee where the carrier lets it through; empty leaves the provider's own.",
     ),

@@ -1,0 +1,133 @@
+"""Settings: all errors at once, sources, secrets, and the files made from the table."""
+
+from pathlib import Path
+
+import pytest
+
+from adapter.core.model import Form
+from adapter.settings import SETTINGS, SettingsError, env_example, read, reference
+
+ROOT = Path(__file__).parents[1]
+
+REQUIRED = {
+    "SUPABASE_URL": "https://abcdefgh.supabase.co/",
+    "SUPABASE_SERVICE_ROLE_KEY": "key-of-a-test",
+    "MIKOPBX_HOST": "192.0.2.10",
+    "MIKOPBX_AMI_USERNAME": "dialer",
+    "MIKOPBX_AMI_PASSWORD": "p${HOME}#'\"ss word",
+    "TRUNK": "SIP-TRUNK-1A2B3C4D",
+}
+
+
+def test_required_settings_are_enough() -> None:
+    settings = read(REQUIRED)
+    assert settings["SUPABASE_URL"] == "https://abcdefgh.supabase.co"
+    assert settings["AI_EXTENSION"] == "999"
+    assert settings["DIAL_FORM"] is Form.TRUNK
+    assert settings["SWEEP_SECONDS"] == 5.0
+    assert settings.pbx_name == "192.0.2.10"
+    assert settings.sources["MAX_CALLS"] == "default"
+
+
+def test_all_problems_are_told_at_once() -> None:
+    with pytest.raises(SettingsError) as caught:
+        read({"SUPABASE_URL": "ftp://x", "MIKOPBX_AMI_PORT": "70000", "TRUNK": "my carrier", "RING_SECONDS": "1e3"})
+    text = "\n".join(caught.value.problems)
+    for name in ("SUPABASE_URL", "SUPABASE_SERVICE_ROLE_KEY", "MIKOPBX_HOST", "MIKOPBX_AMI_USERNAME"):
+        assert name in text
+    for name in ("MIKOPBX_AMI_PASSWORD", "MIKOPBX_AMI_PORT", "TRUNK", "RING_SECONDS"):
+        assert name in text
+    assert len(caught.value.problems) == 8
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("MAX_CALLS", "0"),
+        ("MAX_CALLS", "٣"),
+        ("SWEEP_SECONDS", "0"),
+        ("SWEEP_SECONDS", "nan"),
+        ("DEFAULT_REGION", "my"),
+        ("AI_EXTENSION", "999,1"),
+        ("AI_CONTEXT", "all peers"),
+        ("CALLER_ID", "me"),
+        ("DOORBELL", "loud"),
+        ("DIAL_FORM", "agent-first"),
+        ("SUPABASE_URL", "http://abcdefgh.supabase.co"),
+        ("MIKOPBX_AMI_USERNAME", "a\r\nb"),
+        ("MIKOPBX_AMI_PASSWORD", "a\nb"),
+    ],
+)
+def test_a_wrong_value_is_named(name: str, value: str) -> None:
+    with pytest.raises(SettingsError) as caught:
+        read({**REQUIRED, name: value})
+    assert len(caught.value.problems) == 1
+    assert caught.value.problems[0].startswith(name)
+
+
+def test_a_wrong_secret_is_never_shown() -> None:
+    with pytest.raises(SettingsError) as caught:
+        read({**REQUIRED, "MIKOPBX_AMI_PASSWORD": "hush\x01hush"})
+    assert "hush" not in str(caught.value)
+
+
+def test_file_is_read_without_interpolation_and_environment_wins(tmp_path: Path) -> None:
+    """ENV-01, ENV-03, ENV-05: explicit file, nothing expanded, the process environment first."""
+    file = tmp_path / "settings"
+    file.write_text(
+        "MIKOPBX_AMI_PASSWORD='p${HOME}$$w'\nTRUNK=SIP-TRUNK-0000AAAA\nMAX_CALLS=7 # few\nUNKNOWN_NAME=1\n", "utf-8"
+    )
+    environ = {k: v for k, v in REQUIRED.items() if k != "MIKOPBX_AMI_PASSWORD"}
+    settings = read(environ, file)
+    assert settings["MIKOPBX_AMI_PASSWORD"] == "p${HOME}$$w"
+    assert settings["TRUNK"] == "SIP-TRUNK-1A2B3C4D"
+    assert settings["MAX_CALLS"] == 7
+    assert settings.sources["MAX_CALLS"] == "file"
+    assert settings.sources["TRUNK"] == "environment"
+
+
+def test_an_empty_variable_counts_as_absent() -> None:
+    assert read({**REQUIRED, "CALLER_ID": "", "MAX_CALLS": " "})["MAX_CALLS"] == 50
+
+
+def test_a_named_file_must_exist(tmp_path: Path) -> None:
+    """ENV-02: never searched for; a named file that is not there is an error."""
+    with pytest.raises(SettingsError, match="no file"):
+        read(REQUIRED, tmp_path / "absent")
+
+
+def test_a_file_that_is_not_text_is_an_error_in_words(tmp_path: Path) -> None:
+    file = tmp_path / "settings"
+    file.write_bytes(b"TRUNK=\xff\xfe\n")
+    with pytest.raises(SettingsError, match="cannot be read"):
+        read(REQUIRED, file)
+
+
+def test_either_name_of_the_key_is_taken() -> None:
+    environ = {k: v for k, v in REQUIRED.items() if k != "SUPABASE_SERVICE_ROLE_KEY"}
+    assert read({**environ, "SUPABASE_SECRET_KEY": "other"}).supabase_key == "other"
+    with pytest.raises(SettingsError, match="differ"):
+        read({**REQUIRED, "SUPABASE_SECRET_KEY": "other"})
+
+
+def test_secrets_are_listed() -> None:
+    assert set(read(REQUIRED).secrets) == {"key-of-a-test", REQUIRED["MIKOPBX_AMI_PASSWORD"]}
+
+
+def test_every_setting_says_why() -> None:
+    assert all(len(setting.why) > 15 for setting in SETTINGS)
+    assert len({setting.name for setting in SETTINGS}) == len(SETTINGS)
+
+
+def test_generated_files_are_current() -> None:
+    assert (ROOT / ".env.example").read_text("utf-8") == env_example()
+    assert (ROOT / "docs/reference/settings.md").read_text("utf-8") == reference()
+
+
+def test_the_example_file_is_complete(tmp_path: Path) -> None:
+    """Filling in the two secrets of `.env.example` gives settings that work."""
+    file = tmp_path / "settings"
+    text = env_example()
+    text = text.replace("SUPABASE_SERVICE_ROLE_KEY=\n", "SUPABASE_SERVICE_ROLE_KEY=k\n", 1)
+    file.write_text(text.replace("MIKOPBX_AMI_PASSWORD=\n", "MIKOPBX_AMI_PASSWORD=p\n", 1), "utf-8")
+    assert read({}, file)["TRUNK"] == "SIP-TRUNK-1A2B3C4D"
