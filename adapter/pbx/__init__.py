@@ -1,1 +1,29 @@
-"""The AMI link: connect, watch, resync, journal, send. The only package that knows panoramisk."""
+"""The link to the PBX over AMI: connect, watch, resync, journal, send; events come out as frozen values.
+
+Nothing outside this package knows panoramisk; inside it only `library.py` and `wire.py` do.
+"""
+
+from adapter.pbx.config import PbxConfig, Timings
+from adapter.pbx.link import PbxLink
+from adapter.pbx.messages import Down, Event, PbxMessage, Up
+from adapter.pbx.replies import Accepted, Denied, LinkDown, NotSent, Order, Refused, Reply, Unsure
+from adapter.pbx.status import LinkStatus
+
+__all__ = [
+    "Accepted",
+    "Denied",
+    "Down",
+    "Event",
+    "LinkDown",
+    "LinkStatus",
+    "NotSent",
+    "Order",
+    "PbxConfig",
+    "PbxLink",
+    "PbxMessage",
+    "Refused",
+    "Reply",
+    "Timings",
+    "Unsure",
+    "Up",
+]

@@ -1,0 +1,77 @@
+"""May a person be called right now? Looked at over AMI, fail closed: what cannot be read counts as not there."""
+
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+
+from adapter.core.model import Form
+from adapter.pbx.config import PbxConfig
+from adapter.pbx.replies import LinkDown
+
+GetVar = Callable[[str], Awaitable[str]]
+
+WHERE: Mapping[str, tuple[str, ...]] = {"all_peers": ("applications", "internal")}
+"""Contexts in which the AI extension must exist. all_peers itself accepts anything: with the extension missing and a
+catch-all route, an answered callee was bridged to the carrier's number 999, an emergency number."""
+
+DOWN = frozenset({"UNAVAILABLE", "INVALID"})
+"""Device states in which a call through a trunk fails at once (qualified and silent, no contact, no such endpoint)."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Guards:
+    """What is wrong, in words for the operator; None = content."""
+
+    ai: str | None
+    trunk: str | None
+
+
+NOT_LOOKED = Guards(ai="AI extension and trunk have not been looked at yet", trunk=None)
+
+
+async def look(getvar: GetVar, config: PbxConfig) -> Guards:
+    """Both guards once. A link that is lost meanwhile shows as a problem too."""
+    return Guards(ai=await _said(ai_problem(getvar, config)), trunk=await _said(trunk_problem(getvar, config)))
+
+
+async def ai_problem(getvar: GetVar, config: PbxConfig) -> str | None:
+    """None if an answered callee will find the AI."""
+    contexts = WHERE.get(config.ai_context, (config.ai_context,))
+    for context in contexts:
+        if await getvar(f"DIALPLAN_EXISTS({context},{config.ai_extension},1)") == "1":
+            return None
+    return (
+        f"AI extension {config.ai_extension} does not exist on the PBX (looked in {' and '.join(contexts)}):"
+        " nobody is called until it does; create the dialplan application or correct AI_EXTENSION"
+    )
+
+
+async def trunk_problem(getvar: GetVar, config: PbxConfig) -> str | None:
+    """None if a call through the trunk can be tried. Only form trunk names one."""
+    if config.form is not Form.TRUNK:
+        return None
+    trunk = config.trunk
+    aors = await getvar(f"PJSIP_ENDPOINT({trunk},aors)")
+    if not aors:
+        return (
+            f"the PBX has no provider {trunk}: TRUNK must be the id that the provider's page shows in its address"
+            " (SIP-TRUNK-…), and the provider must be enabled"
+        )
+    state = await getvar(f"DEVICE_STATE(PJSIP/{trunk})")
+    if state not in DOWN:
+        return None
+    details = [await _contacts(getvar, aor) for aor in aors.split(",")]
+    return f"trunk {trunk} is down ({state}; {'; '.join(details)}): no calls until the provider answers again"
+
+
+async def _contacts(getvar: GetVar, aor: str) -> str:
+    contacts = [name for name in (await getvar(f"PJSIP_AOR({aor},contact)")).split(",") if name]
+    if not contacts:
+        return "no contact: not registered, or no host configured"
+    return ", ".join([f"contact {await getvar(f'PJSIP_CONTACT({name},status)') or 'unknown'}" for name in contacts])
+
+
+async def _said(problem: Awaitable[str | None]) -> str | None:
+    try:
+        return await problem
+    except LinkDown as error:
+        return f"cannot be looked at: {error}"

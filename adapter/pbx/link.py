@@ -1,0 +1,339 @@
+"""The supervised PBX link: a fresh session per attempt, everything it sees in order to one consumer."""
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+from tenacity import AsyncRetrying, RetryCallState, retry_if_exception_type, wait_random, wait_random_exponential
+
+from adapter.core.model import AmiEvent, Channel
+from adapter.log import say
+from adapter.pbx import questions
+from adapter.pbx.config import PbxConfig, Timings
+from adapter.pbx.guards import NOT_LOOKED, Guards, look
+from adapter.pbx.headers import BadHeader, checked_originate
+from adapter.pbx.messages import Down, Event, PbxMessage, Up
+from adapter.pbx.replies import Accepted, Denied, LinkDown, NotSent, Order, Refused, Reply, Unsure
+from adapter.pbx.session import Answer, Session, SessionFailed
+from adapter.pbx.status import LinkStatus
+
+log = logging.getLogger(__name__)
+
+DEAF = (
+    "an accepted call was followed by no event: the AMI user lacks the read right 'call', or its event filter hides"
+    " everything. Mend the user and restart the adapter; no calls until an event about calls is seen"
+)
+
+
+CLOSING = "the link is being closed"
+
+
+class PbxLink:
+    """`run()` in a task of its own; take `messages` in one consumer; ask and originate from anywhere in the loop."""
+
+    def __init__(
+        self, config: PbxConfig, timings: Timings | None = None, *, clock: Callable[[], float] = time.time
+    ) -> None:
+        self.config = config
+        self.messages: asyncio.Queue[PbxMessage] = asyncio.Queue()
+        """Bounded by `config.queue_bound`: a consumer further behind costs the session, never an event."""
+
+        self._timings = timings or Timings()
+        self._clock = clock
+        self._window = asyncio.Semaphore(config.window)
+        self._sending: set[asyncio.Task[Reply]] = set()
+        self._awaiting = 0
+        self._number = 0
+        self._session: Session | None = None
+        """The session that is up, after resync."""
+
+        self._early: list[AmiEvent] = []
+        """Events of a session that is not up yet: they follow its Up."""
+
+        self._guards: Guards = NOT_LOOKED
+        self._look_now = asyncio.Event()
+        self._hears_calls = False
+        self._deaf_from: float | None = None
+        """Loop time from which silence after an accepted Originate means that events about calls are kept from us."""
+
+        self._deaf = False
+        self._boot: str | None = None
+        self._version: str | None = None
+        self._problem: str | None = "not connected to the PBX yet"
+        self._was_ready = False
+        self._since = clock()
+        self._unreadable = 0
+        self._backoff = wait_random_exponential(multiplier=self._timings.backoff_first, max=self._timings.backoff_most)
+        self._long_wait = wait_random(min=self._timings.refused, max=2 * self._timings.refused)
+
+    # -- what the daemon sees
+
+    @property
+    def status(self) -> LinkStatus:
+        """How the link is now."""
+        session = self._session
+        problem = self._why_not()
+        return LinkStatus(
+            connected=session is not None,
+            ready=problem is None,
+            problem=problem,
+            boot=self._boot,
+            version=self._version,
+            session=self._number,
+            since=self._since,
+            ai_problem=self._guards.ai if session else None,
+            trunk_problem=self._guards.trunk if session else None,
+            awaiting=self._awaiting,
+            queued=self.messages.qsize(),
+            lost_messages=self._unreadable + (session.unreadable if session else 0),
+        )
+
+    async def run(self) -> None:
+        """Keep a session alive until canceled. Raises only what is an error of this program."""
+        while True:
+            # A session that lived for `stable` seconds returns, and a new series starts with no wait.
+            async for attempt in AsyncRetrying(
+                retry=retry_if_exception_type(SessionFailed), wait=self._wait, reraise=True
+            ):
+                with attempt:
+                    await self._one_session()
+
+    async def originate(self, order: Order, last_check: Callable[[], str | None] | None = None) -> Reply:
+        """Send one Originate, at most once in the life of its call id, and return what became of it.
+
+        `last_check` is called right before the bytes are written, after any wait for the window; a text from it
+        means NotSent with that reason. Canceling the caller does not stop what is on its way.
+        """
+        task = asyncio.create_task(self._originate(order, last_check))
+        self._sending.add(task)
+        task.add_done_callback(self._sending.discard)
+        return await asyncio.shield(task)
+
+    async def journal(self, slot: int) -> str | None:
+        """The PBX journal at this slot, `<claim number>:<call id>`; None: no entry. Raises LinkDown."""
+        return await questions.journal(self._up(), self._timings, slot)
+
+    async def channels(self) -> tuple[Channel, ...]:
+        """All live legs of the PBX. Raises LinkDown."""
+        return await questions.channels(self._up(), self._timings)
+
+    async def hangup(self, uniqueid: str, cause: int = 16) -> bool:
+        """End exactly this leg; False: there is none. Raises LinkDown, ValueError for a pattern or an empty id."""
+        if not uniqueid or uniqueid.startswith("/"):
+            raise ValueError("a Hangup of ours names exactly one channel")  # `/…/` would be a regular expression.
+        return await questions.hangup(self._up(), self._timings, uniqueid, cause)
+
+    # -- sessions
+
+    async def _one_session(self) -> None:
+        await self._consumer_ready()
+        self._number += 1
+        session = Session(self._number, self.config, self._timings, on_event=self._take)
+        self._early.clear()
+        started = asyncio.get_running_loop().time()
+        try:
+            await session.open()
+            await self._resync(session)
+            await self._live(session)
+        except SessionFailed as failure:
+            self._failed(failure.problem)
+            raise
+        finally:
+            session.end(CLOSING)
+            self._unreadable += session.unreadable
+            if self._session is session:
+                self._go_down(session)
+        if asyncio.get_running_loop().time() - started < self._timings.stable:
+            raise SessionFailed(session.lost.result())
+
+    async def _resync(self, session: Session) -> None:
+        try:
+            boot = await questions.boot(session, self._timings)
+            version = await questions.version(session, self._timings)
+            channels = await questions.channels(session, self._timings)
+        except Denied as error:
+            raise SessionFailed(str(error), patient=True) from None
+        except LinkDown as error:
+            raise SessionFailed(str(error)) from None
+        if session.lost.done():
+            raise SessionFailed(session.lost.result())
+        self._boot, self._version = boot, version
+        self._guards = NOT_LOOKED
+        self._look_now.clear()
+        self._session = session
+        self.messages.put_nowait(Up(session.number, boot, version, channels))
+        for event in self._early:
+            self.messages.put_nowait(Event(event))
+        self._early.clear()
+        say(
+            log,
+            logging.INFO,
+            "pbx.up",
+            "PBX link is up",
+            pbx=self.config.name,
+            session=session.number,
+            version=version,
+            boot=boot,
+            legs=len(channels),
+        )
+
+    async def _live(self, session: Session) -> None:
+        tasks = [asyncio.create_task(session.watch()), asyncio.create_task(self._guard(session))]
+        ends: set[asyncio.Future[Any]] = {session.lost, *tasks}
+        try:
+            await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
+            for task in tasks:
+                if task.done():
+                    task.result()  # An error of this program goes up.
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+
+    def _go_down(self, session: Session) -> None:
+        reason = session.lost.result()
+        self._session = None
+        self._failed(f"connection to the PBX lost: {reason}")
+        if not self._deaf:
+            self._deaf_from = None  # What followed the last Originate was lost with the session.
+        self._hears_calls = False
+        self.messages.put_nowait(Down(session.number, reason))
+        self._note_readiness()
+
+    def _failed(self, problem: str) -> None:
+        if problem != self._problem:
+            self._problem = problem
+            level = logging.INFO if problem.endswith(CLOSING) else logging.WARNING
+            say(log, level, "pbx.down", problem, pbx=self.config.name, session=self._number)
+
+    def _wait(self, state: RetryCallState) -> float:
+        failure = state.outcome.exception() if state.outcome else None
+        if isinstance(failure, SessionFailed) and failure.patient:
+            return self._long_wait(state)
+        return self._backoff(state)
+
+    # -- events
+
+    def _take(self, session: Session, event: AmiEvent) -> None:
+        """Called by the wire for each event, in order; never waits, never drops."""
+        up = session is self._session
+        if len(self._early) + self.messages.qsize() >= self.config.queue_bound:
+            session.end(f"{self.config.queue_bound} events wait for a consumer that does not take them")
+            return
+        if up:
+            self.messages.put_nowait(Event(event))
+        else:
+            self._early.append(event)
+        if event.get("Privilege").startswith("call,"):
+            self._hears_calls = True
+            self._deaf_from, self._deaf = None, False
+        if event.name == "Reload" or (event.name == "ContactStatus" and event.get("AOR") == self.config.trunk):
+            self._look_now.set()
+
+    async def _consumer_ready(self) -> None:
+        """Do not connect while the consumer stands: the events of the last sessions still wait for it."""
+        while self.messages.qsize() > self.config.queue_bound // 2:
+            self._failed("the events of the PBX are not being consumed: the adapter itself stands still")
+            await asyncio.sleep(0.2)
+
+    # -- guards
+
+    async def _guard(self, session: Session) -> None:
+        getvar = partial(questions.getvar, session, self._timings)
+        while not session.lost.done():
+            self._look_now.clear()
+            asked_at = asyncio.get_running_loop().time()
+            seen = await look(getvar, self.config)
+            if session.lost.done():
+                return
+            # The answers came after everything the PBX had said before them, so silence is silence.
+            if self._deaf_from is not None and asked_at >= self._deaf_from:
+                self._deaf = True
+            self._guards = seen
+            self._note_readiness()
+            try:
+                async with asyncio.timeout(self.config.guard_seconds):
+                    await self._look_now.wait()
+            except TimeoutError:
+                continue
+
+    def _why_not(self) -> str | None:
+        if self._session is None:
+            return self._problem
+        if self._deaf:
+            return DEAF
+        problems = [problem for problem in (self._guards.ai, self._guards.trunk) if problem]
+        return "; ".join(problems) or None
+
+    def _note_readiness(self) -> None:
+        """One line per change: ready, or why not."""
+        problem = self._why_not()
+        if problem is None:
+            if not self._was_ready:
+                say(log, logging.INFO, "pbx.ready", "calls may be placed", pbx=self.config.name, session=self._number)
+        elif self._session is not None and problem != self._problem:
+            say(log, logging.WARNING, "pbx.guard", problem, pbx=self.config.name, session=self._number)
+        if self._session is not None:
+            self._problem = problem
+        if self._was_ready is not (problem is None):
+            self._was_ready = problem is None
+            self._since = self._clock()
+
+    # -- sending
+
+    async def _originate(self, order: Order, last_check: Callable[[], str | None] | None) -> Reply:
+        try:
+            headers = checked_originate(order.call_id, order.headers)
+        except BadHeader as error:
+            return Refused(f"not sent: {error}")
+        await self._window.acquire()
+        future: asyncio.Future[Answer] | None = None
+        try:
+            session = self._session
+            reason = self._why_not() or self._stuck() or (last_check() if last_check else None)
+            if reason is not None or session is None:
+                return NotSent(reason or "there is no connection to the PBX")
+            try:
+                future = session.send(headers)
+            except ConnectionError as error:
+                return NotSent(str(error))
+        finally:
+            if future is None:
+                self._window.release()
+        # From here on bytes may be under way. The place in the window is held until the Response or the end of the
+        # session, not until our deadline: the window bounds how many calls are in doubt.
+        self._awaiting += 1
+        future.add_done_callback(self._answered)
+        return await self._response(future)
+
+    async def _response(self, future: "asyncio.Future[Answer]") -> Reply:
+        seconds = self._timings.response
+        try:
+            async with asyncio.timeout(seconds):
+                answer = await asyncio.shield(future)
+        except TimeoutError:
+            return Unsure(f"the PBX did not answer the Originate within {seconds:g} s")
+        except ConnectionError:
+            return Unsure("the connection was lost before the PBX answered the Originate")
+        if not answer.ok:
+            return Refused(answer.message or "Response: Error without a message")
+        if not self._hears_calls and self._deaf_from is None:
+            self._deaf_from = asyncio.get_running_loop().time() + self._timings.first_event
+        return Accepted()
+
+    def _answered(self, _future: "asyncio.Future[Answer]") -> None:
+        self._awaiting -= 1
+        self._window.release()
+
+    def _stuck(self) -> str | None:
+        if self._session is not None and self._session.backlog > 0:
+            return f"the PBX does not read: {self._session.backlog} bytes wait to be sent"
+        return None
+
+    def _up(self) -> Session:
+        if self._session is None:
+            raise LinkDown(self._problem or "there is no connection to the PBX")
+        return self._session

@@ -1,0 +1,89 @@
+"""What we ask the PBX, as typed answers. Each is one action, or one per value."""
+
+from adapter.core.model import Channel
+from adapter.pbx.config import Timings
+from adapter.pbx.replies import LinkDown
+from adapter.pbx.session import Session
+
+JOURNAL = "mikopbx-adapter"
+"""Family of our entries in the PBX's database; an Originate writes its slot before it dials (design section 6)."""
+
+NOT_IN_DATABASE = "Database entry not found"
+NO_SUCH_CHANNEL = "No such channel"
+UP = "6"
+"""ChannelState of a leg that was answered."""
+
+
+async def boot(session: Session, timings: Timings) -> str:
+    """Start time of the PBX, an opaque string."""
+    answer = await session.ask("CoreStatus", seconds=timings.answer)
+    parts = [answer.fields.get(name, "") for name in ("CoreStartupDate", "CoreStartupTime")]
+    if not answer.ok or not all(parts):
+        raise LinkDown(f"the PBX does not tell when it was started ({answer.message or 'CoreStatus without times'})")
+    return " ".join(parts)
+
+
+async def version(session: Session, timings: Timings) -> str:
+    """Version of Asterisk, or an empty string."""
+    answer = await session.ask("CoreSettings", seconds=timings.answer)
+    return answer.fields.get("AsteriskVersion", "")
+
+
+async def channels(session: Session, timings: Timings) -> tuple[Channel, ...]:
+    """Every live leg. A list that is not whole is no list: absence would be taken for evidence."""
+    answer = await session.ask("CoreShowChannels", seconds=timings.channels, many=True)
+    if not answer.ok or not answer.items:
+        raise LinkDown(f"the PBX gave no list of channels ({answer.message})")
+    *legs, last = answer.items
+    if last.get("EventList") != "Complete" or last.get("ListItems") != str(len(legs)):
+        raise LinkDown("the PBX gave a list of channels that is not whole")
+    return tuple(_channel(leg) for leg in legs)
+
+
+async def journal(session: Session, timings: Timings, slot: int) -> str | None:
+    """What the journal holds at this slot; None only if the PBX itself says that there is no entry."""
+    answer = await session.ask("DBGet", ("Family", JOURNAL), ("Key", str(slot)), seconds=timings.answer, many=True)
+    if not answer.ok:
+        if answer.message == NOT_IN_DATABASE:
+            return None
+        raise LinkDown(f"the PBX did not read its journal ({answer.message})")
+    for item in answer.items:
+        if item.get("Event") == "DBGetResponse":
+            return item.get("Val", "")
+    raise LinkDown("the PBX announced a journal entry and sent none")
+
+
+async def hangup(session: Session, timings: Timings, channel: str, cause: int) -> bool:
+    """End one leg, by Uniqueid or exact name. False: there is no such leg (any more)."""
+    answer = await session.ask("Hangup", ("Channel", channel), ("Cause", str(cause)), seconds=timings.answer)
+    if not answer.ok and answer.message != NO_SUCH_CHANNEL:
+        raise LinkDown(f"the PBX did not hang up ({answer.message})")
+    return answer.ok
+
+
+async def getvar(session: Session, timings: Timings, expression: str) -> str:
+    """Value of a global variable or a dialplan function; unknown ones are empty."""
+    answer = await session.ask("Getvar", ("Variable", expression), seconds=timings.answer)
+    if not answer.ok:
+        raise LinkDown(f"the PBX did not read {expression} ({answer.message})")
+    return answer.fields.get("Value", "")
+
+
+def _channel(leg: dict[str, str] | object) -> Channel:
+    fields = leg if isinstance(leg, dict) else {}
+    return Channel(
+        name=fields.get("Channel", ""),
+        uniqueid=fields.get("Uniqueid", ""),
+        linkedid=fields.get("Linkedid", ""),
+        up=fields.get("ChannelState") == UP,
+        duration=_seconds(fields.get("Duration", "")),
+        application=fields.get("Application", ""),
+    )
+
+
+def _seconds(text: str) -> int:
+    """`HH:MM:SS` as CoreShowChannels prints it (hours may have more digits)."""
+    total = 0
+    for part in text.split(":"):
+        total = total * 60 + (int(part) if part.isdecimal() else 0)
+    return total

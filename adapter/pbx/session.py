@@ -1,0 +1,232 @@
+"""One session with the PBX: from the connect to the loss, and questions in between, each with a deadline."""
+
+import asyncio
+import contextlib
+import itertools
+import sys
+import uuid
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from adapter.core.model import AmiEvent
+from adapter.pbx.config import PbxConfig, Timings
+from adapter.pbx.headers import checked
+from adapter.pbx.replies import Denied, LinkDown
+from adapter.pbx.wire import OneShot, headers_of
+
+RIGHTS: Mapping[str, str] = {
+    "Originate": "originate",
+    "Hangup": "call",
+    "Getvar": "reporting",
+    "DBGet": "reporting",
+    "CoreShowChannels": "reporting",
+    "CoreStatus": "reporting",
+    "CoreSettings": "reporting",
+}
+"""Write right that opens an action, as seen on Asterisk 22.10.1 (Getvar is content with `call` too)."""
+
+DENIED = "Permission denied"
+
+
+class SessionFailed(Exception):
+    """No session came about, or it did not live long. `patient`: trying again soon would do harm."""
+
+    def __init__(self, problem: str, *, patient: bool = False) -> None:
+        super().__init__(problem)
+        self.problem = problem
+        self.patient = patient
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Answer:
+    """Response to one action, and the events of its list where it has one."""
+
+    ok: bool
+    message: str
+    fields: Mapping[str, str]
+    items: tuple[Mapping[str, str], ...] = ()
+
+
+class Session:
+    """Use: `await open()`, then `ask`/`send` and events through `on_event`, until `lost` is done."""
+
+    def __init__(
+        self,
+        number: int,
+        config: PbxConfig,
+        timings: Timings,
+        *,
+        on_event: Callable[["Session", AmiEvent], None],
+    ) -> None:
+        self.number = number
+        self.lost: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+        """Done when this session sees nothing any more; the reason in words."""
+
+        self._config = config
+        self._timings = timings
+        self._on_event = on_event
+        self._booted = asyncio.Event()
+        self._shot = OneShot(config, on_event=self._event, on_lost=self.end)
+        # Other clients of the PBX must never use the same ids: events show them to everybody.
+        self._prefix = f"mikopbx-adapter-{uuid.uuid4().hex[:12]}"
+        self._ids = itertools.count(1)
+
+    @property
+    def unreadable(self) -> int:
+        """Messages that could not be read."""
+        return self._shot.unreadable
+
+    @property
+    def backlog(self) -> int:
+        """Bytes that the PBX has not taken: more than none means that it does not read (AMI-15)."""
+        wire = self._shot.wire
+        return 0 if wire is None or wire.closed else wire.transport.get_write_buffer_size()
+
+    async def open(self) -> None:
+        """Connect, log in, wait until the PBX is booted. Raises SessionFailed."""
+        where = f"{self._config.host}:{self._config.port}"
+        await self._connect(where)
+        await self._log_in()
+        await self._wait_booted()
+
+    async def ask(self, action: str, *headers: tuple[str, str], seconds: float, many: bool = False) -> Answer:
+        """One action and its answer. Raises LinkDown when none came in time, Denied when a right is missing."""
+        action_id = f"{self._prefix}-{next(self._ids)}"
+        try:
+            future = self._shot.send(
+                checked([("Action", action), ("ActionID", action_id), *headers]), as_list=None if many else False
+            )
+            async with asyncio.timeout(seconds):
+                # Shielded: the library must find its future whole when the answer comes late (AMI-12).
+                got = await asyncio.shield(future)
+        except TimeoutError:
+            self._shot.forget(action_id)
+            raise LinkDown(f"the PBX did not answer {action} within {seconds:g} s") from None
+        except ConnectionError as error:
+            raise LinkDown(str(error)) from None
+        answer = _answer(got)
+        if not answer.ok and answer.message == DENIED:
+            raise Denied(f"the AMI user may not use {action}: grant it the write right '{RIGHTS.get(action, '?')}'")
+        return answer
+
+    def send(self, headers: Mapping[str, Any]) -> "asyncio.Future[Answer]":
+        """Write a checked action that must reach the PBX at most once. ConnectionError: not one byte was written.
+
+        The future ends with the Response, or with ConnectionError when the session ends before it.
+        """
+        raw = self._shot.send(headers, as_list=False)
+        out: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
+
+        def passed_on(done: "asyncio.Future[Any]") -> None:
+            failure = done.exception()
+            if out.done():
+                return
+            if failure is None:
+                out.set_result(_answer(done.result()))
+            else:
+                out.set_exception(failure)
+                out.exception()  # Seen, even if the asker's own deadline has passed.
+
+        raw.add_done_callback(passed_on)
+        return out
+
+    async def watch(self) -> None:
+        """Prove again and again that the PBX answers; end the session when it does not (AMI-06)."""
+        while not self.lost.done():
+            await asyncio.sleep(self._config.ping_seconds)
+            try:
+                await self.ask("Ping", seconds=self._timings.pong)
+            except LinkDown as error:
+                self.end(str(error))
+
+    def end(self, reason: str) -> None:
+        """The session is over, at once; a second reason is ignored."""
+        if not self.lost.done():
+            self.lost.set_result(reason)
+        self._shot.close()
+
+    async def _connect(self, where: str) -> None:
+        seconds = self._timings.connect
+        try:
+            async with asyncio.timeout(seconds):
+                await self._shot.connect()
+        except TimeoutError:
+            raise SessionFailed(
+                f"PBX {where} did not accept a connection within {seconds:g} s:"
+                " is it running, and is this machine's address allowed (firewall, fail2ban)?"
+            ) from None
+        except OSError as error:
+            raise SessionFailed(
+                f"PBX {where} is unreachable ({error.strerror or error}): host, port, and is AMI enabled?"
+            ) from None
+
+    async def _log_in(self) -> None:
+        seconds = self._timings.login
+        future = self._shot.logged_in
+        if future is None:
+            raise SessionFailed("the PBX closed the connection at once")
+        try:
+            async with asyncio.timeout(seconds):
+                answer = _answer(await asyncio.shield(future))
+        except TimeoutError:
+            raise SessionFailed(f"the PBX did not answer the login within {seconds:g} s") from None
+        except ConnectionError:
+            raise SessionFailed(f"no login: {await self.lost}") from None
+        if not answer.ok:
+            raise SessionFailed(
+                f"the PBX refused the login of AMI user {self._config.username!r} ({answer.message}): wrong user,"
+                " wrong secret, or this machine's address is not in the user's network filter (it does not say which)",
+                patient=True,
+            )
+
+    async def _wait_booted(self) -> None:
+        seconds = self._timings.booted
+        booted = asyncio.ensure_future(self._booted.wait())
+        ends: set[asyncio.Future[Any]] = {booted, self.lost}
+        try:
+            await asyncio.wait(ends, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            booted.cancel()
+        if self._booted.is_set():
+            return
+        if self.lost.done():
+            raise SessionFailed(f"connection lost while the PBX was starting: {self.lost.result()}")
+        raise SessionFailed(
+            f"logged in, but the PBX did not say FullyBooted within {seconds:g} s: it is still starting, or the AMI"
+            " user lacks the read right 'system'"
+        )
+
+    def _event(self, fields: dict[str, str]) -> None:
+        if self.lost.done():
+            return  # The rest of a read after the end: the next session starts from the list of channels.
+        event = event_of(fields)
+        if event.name == "FullyBooted":
+            self._booted.set()
+        self._on_event(self, event)
+        if event.name == "Shutdown":
+            self.end("the PBX shuts down")
+
+
+def event_of(fields: Mapping[str, str]) -> AmiEvent:
+    """An event as a frozen value; header names are shared between events, the clock is the PBX's."""
+    at = None
+    with contextlib.suppress(ValueError):
+        at = float(fields.get("Timestamp", ""))
+    return AmiEvent(
+        name=fields.get("Event", ""),
+        fields={sys.intern(key): value for key, value in fields.items() if key != "Event"},
+        at=at,
+    )
+
+
+def _answer(got: Any) -> Answer:
+    """panoramisk gives a message, or a list of them where the PBX announced one."""
+    first, *rest = got if isinstance(got, list) else [got]
+    fields = headers_of(first)
+    return Answer(
+        ok=fields.get("Response") == "Success",
+        message=fields.get("Message", ""),
+        fields=fields,
+        items=tuple(headers_of(item) for item in rest),
+    )
