@@ -1,0 +1,100 @@
+"""The dialplan and the functions of the simulated PBX, as far as a client may ask for them."""
+
+import hashlib
+import re
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from adapter.sandbox.mikopbx.call import Call
+
+if TYPE_CHECKING:
+    from adapter.sandbox.mikopbx.pbx import SimulatedPbx
+
+ANYTHING = re.compile(r"[0-9*#+a-zA-Z].*")
+"""What `all_peers` accepts; `outgoing` wants two characters of it."""
+
+LAST_PRIORITY = 16
+"""Length of MikoPBX's pattern in `all_peers`; a higher priority does not exist."""
+
+
+def exists(pbx: "SimulatedPbx", context: str, exten: str, priority: str) -> bool:
+    """True if the dialplan has this extension and priority; while the PBX boots there is none."""
+    if not pbx.booted or not re.fullmatch(r"\s*\d+\s*", priority) or not 1 <= int(priority) <= LAST_PRIORITY:
+        return False
+    match context:
+        case "applications":
+            return exten in pbx.applications
+        case "all_peers":
+            return bool(ANYTHING.fullmatch(exten))
+        case "outgoing":
+            return len(exten) >= 2 and bool(ANYTHING.fullmatch(exten))
+        case _:
+            return False
+
+
+def contact_of(trunk: str) -> str:
+    """Id of the one contact of the trunk's AOR, as PJSIP makes it."""
+    uri = f"sip:{trunk.lower()}.example.com:5060"
+    return f"{trunk}@@{hashlib.md5(uri.encode(), usedforsecurity=False).hexdigest()}"
+
+
+def value_of(pbx: "SimulatedPbx", name: str, call: Call | None) -> str:
+    """Value of a variable or function, empty if there is none."""
+    match = re.fullmatch(r"([A-Z_]+)\((.*)\)", name)
+    if match:
+        function, arguments = match.groups()
+        handler = FUNCTIONS.get(function)
+        return handler(pbx, [part.strip() for part in arguments.split(",")]) if handler else ""
+    return pbx.variables_of(call).get(name, "") if call else ""
+
+
+def _dialplan_exists(pbx: "SimulatedPbx", arguments: list[str]) -> str:
+    context, exten, priority = [*arguments, "", "1"][:3] if len(arguments) < 3 else arguments[:3]
+    return "1" if exists(pbx, context, exten, priority) else "0"
+
+
+def _endpoint(pbx: "SimulatedPbx", arguments: list[str]) -> str:
+    name, option = [*arguments, ""][:2]
+    if name != pbx.trunk or not pbx.trunk_state.known:
+        return ""
+    options = {
+        "aors": name,
+        "context": f"{name}-incoming",
+        "outbound_auth": f"{name}-OUT",
+        "transport": "transport-udp",
+    }
+    return options.get(option, "")
+
+
+def _aor(pbx: "SimulatedPbx", arguments: list[str]) -> str:
+    name, option = [*arguments, ""][:2]
+    if name != pbx.trunk or not pbx.trunk_state.contact:
+        return ""
+    return {"contact": contact_of(name), "max_contacts": "1"}.get(option, "")
+
+
+def _contact(pbx: "SimulatedPbx", arguments: list[str]) -> str:
+    name, option = [*arguments, ""][:2]
+    if name != contact_of(pbx.trunk) or not pbx.trunk_state.contact:
+        return ""
+    return {"status": pbx.trunk_state.contact, "aor": pbx.trunk}.get(option, "")
+
+
+def _device_state(pbx: "SimulatedPbx", arguments: list[str]) -> str:
+    if arguments[0] != f"PJSIP/{pbx.trunk}":
+        return "INVALID"
+    if pbx.trunk_state.device != "NOT_INUSE":
+        return pbx.trunk_state.device
+    states = {call.leg.state for call in pbx.live.values()}
+    if 6 in states:
+        return "RINGINUSE" if 5 in states else "INUSE"
+    return "RINGING" if 5 in states else "NOT_INUSE"
+
+
+FUNCTIONS: dict[str, Callable[["SimulatedPbx", list[str]], str]] = {
+    "DIALPLAN_EXISTS": _dialplan_exists,
+    "PJSIP_ENDPOINT": _endpoint,
+    "PJSIP_AOR": _aor,
+    "PJSIP_CONTACT": _contact,
+    "DEVICE_STATE": _device_state,
+}
