@@ -165,7 +165,11 @@ class Ending:
     """Whole seconds between answer and end, by PBX timestamps."""
 
     estimated: bool = False
-    """True when the end was not seen: `talk_seconds` reaches to the last proof of life."""
+    """True when the end was not seen, or the PBX cut the call as it stopped: `talk_seconds` reaches to the last
+    proof of life."""
+
+    ended_by_us: bool = False
+    """True when an answered call was ended by our side (the AI application), not by the callee."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
