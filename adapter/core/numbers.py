@@ -1,0 +1,157 @@
+"""Phone numbers: what a person typed → E.164 → what the app shows and what a trunk wants.
+
+The owner of the canonical form is the SQL function behind `call_queue.e164`; this module is the second opinion that is
+asked before a call is placed, with Google's metadata (`phonenumbers`). What is impossible is refused. What is possible
+but of an unknown range is only warned of, because the metadata lags behind new ranges by months.
+"""
+
+import re
+from dataclasses import dataclass
+from enum import StrEnum
+
+import phonenumbers
+from phonenumbers import PhoneNumber, PhoneNumberFormat, ValidationResult, shortnumberinfo
+
+MIN_NATIONAL_DIGITS = 7
+"""Shorter ones are service and emergency numbers almost everywhere, and a wrong one reaches somebody else."""
+
+MAX_DIGITS = 15
+"""Of country code and national number together (E.164)."""
+
+_WRITTEN = re.compile(r"\+?[0-9 ().\-/]+")
+"""The characters a number may be written with. ASCII digits only: others look alike and are no digits to the PBX."""
+
+_DIALABLE = re.compile(r"\+?[0-9]{3,15}")
+"""What may stand in a dial string (mikopbx/outcomes section 4)."""
+
+_APP_COUNTRY = "MY"
+"""The app shows Malaysian numbers in local form with a 0, all others as digits (contract, section 4.6)."""
+
+_IMPOSSIBLE = {
+    ValidationResult.INVALID_COUNTRY_CODE: "there is no such country code",
+    ValidationResult.TOO_SHORT: "it is too short",
+    ValidationResult.TOO_LONG: "it is too long",
+    ValidationResult.INVALID_LENGTH: "no number of that country has this length",
+    ValidationResult.IS_POSSIBLE_LOCAL_ONLY: "the area code is missing",
+}
+
+
+class NumberRefused(ValueError):
+    """This number is not dialed; the text says why, for the person who wrote it."""
+
+
+class NumberStyle(StrEnum):
+    """How a carrier wants numbers written."""
+
+    E164 = "e164"
+    """60123456700: country code, no plus. What most carriers take."""
+
+    PLUS = "plus"
+    NATIONAL = "national"
+    """0123456700; numbers abroad with the international prefix of the region."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Number:
+    """A number that may be dialed."""
+
+    e164: str
+    """With plus, +60123456700."""
+
+    national: str
+    """As the app shows it and as `call_logs` holds it: 0123456700; of other countries the digits of E.164."""
+
+    country: str
+    """Two letters; 001 for numbers of no country."""
+
+    warning: str | None = None
+    """Words, where the number is possible but of a range nobody has told us of."""
+
+
+def parse(raw: str, region: str) -> Number:
+    """Read a number as a person wrote it; `region` (like MY) is the country of one written without its code.
+
+    Raises `NumberRefused`.
+    """
+    text = raw.strip()
+    if not _WRITTEN.fullmatch(text):
+        raise NumberRefused(
+            "a phone number is digits, spaces, dashes, dots, brackets and at most one plus, which is its first sign"
+        )
+    digits = _digits(text)
+    if shortnumberinfo.is_emergency_number(digits, region):
+        raise NumberRefused("this is an emergency number")
+    try:
+        number = phonenumbers.parse(text, region)
+    except phonenumbers.NumberParseException as error:
+        raise NumberRefused(f"this is no phone number: {error}") from None
+    possible = phonenumbers.is_possible_number_with_reason(number)
+    if possible != ValidationResult.IS_POSSIBLE:
+        raise NumberRefused(f"this cannot be a phone number: {_IMPOSSIBLE[possible]}")
+    return _checked(number)
+
+
+def trunk_form(e164: str, style: str, region: str) -> str:
+    """The number as a trunk wants it, in a `NumberStyle`; `region` is the country the trunk is in.
+
+    Raises `NumberRefused` where that form does not fit into a dial string.
+    """
+    match NumberStyle(style):
+        case NumberStyle.E164:
+            form = e164.removeprefix("+")
+        case NumberStyle.PLUS:
+            form = e164
+        case NumberStyle.NATIONAL:
+            number = phonenumbers.parse(e164)
+            written = phonenumbers.format_out_of_country_calling_number(number, region)
+            form = ("+" if written.startswith("+") else "") + _digits(written)
+    if not _DIALABLE.fullmatch(form):
+        raise NumberRefused("the number does not fit into a dial string in the form this trunk wants")
+    return form
+
+
+def same_number(left: str, right: str, region: str) -> bool:
+    """True if two ways of writing reach the same person, as far as can be told."""
+    return _canonical(left, region) == _canonical(right, region)
+
+
+def _canonical(raw: str, region: str) -> str:
+    try:
+        return parse(raw, region).e164
+    except NumberRefused:
+        return _digits(raw)
+
+
+def _checked(number: PhoneNumber) -> Number:
+    significant = phonenumbers.national_significant_number(number)
+    e164 = phonenumbers.format_number(number, PhoneNumberFormat.E164)
+    country = phonenumbers.region_code_for_number(number) or phonenumbers.region_code_for_country_code(
+        number.country_code or 0
+    )
+    known = phonenumbers.is_valid_number(number)
+    if len(significant) < MIN_NATIONAL_DIGITS:
+        raise NumberRefused(
+            f"{len(significant)} digits are too few: short, service and emergency numbers are not dialed"
+        )
+    if len(_digits(e164)) > MAX_DIGITS:
+        raise NumberRefused(f"a phone number has at most {MAX_DIGITS} digits with its country code")
+    if not known and _is_special(number, significant, country):
+        raise NumberRefused("this is an emergency or service number")
+    return Number(
+        e164=e164,
+        national=f"0{significant}" if country == _APP_COUNTRY else _digits(e164),
+        country=country,
+        warning=None if known else f"no known range of {country} holds this number; it is dialed all the same",
+    )
+
+
+def _is_special(number: PhoneNumber, significant: str, country: str) -> bool:
+    """An emergency or short number hidden in a longer one: networks connect 999 whatever is dialed behind it."""
+    national = _digits(phonenumbers.format_number(number, PhoneNumberFormat.NATIONAL))
+    return any(
+        shortnumberinfo.connects_to_emergency_number(dialed, country) for dialed in (significant, national)
+    ) or bool(shortnumberinfo.is_valid_short_number_for_region(number, country))
+
+
+def _digits(text: str) -> str:
+    return "".join(ch for ch in text if "0" <= ch <= "9")
