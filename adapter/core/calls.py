@@ -49,6 +49,11 @@ class Board:
         return self._calls.get(call_id)
 
     @property
+    def ids(self) -> frozenset[str]:
+        """Ids of the calls in the air."""
+        return frozenset(self._calls)
+
+    @property
     def in_setup(self) -> int:
         """How many calls are neither talking nor over."""
         return sum(call.in_setup for call in self._calls.values())

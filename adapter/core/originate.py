@@ -32,7 +32,7 @@ MAX_LINE_BYTES = 1022
 MAX_CHANNEL_CHARS = 255
 """Asterisk cuts `Channel` there, without a word."""
 
-MAX_HEADERS = 120
+MAX_HEADERS = 110
 """Asterisk takes 128 lines per action; the rest is for Action, ActionID and what a link may add."""
 
 MAX_NAME_BYTES = 200
@@ -83,7 +83,7 @@ _VARIABLE_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,63}")
 """No brackets: `CALLERID(num)=…` and every other function would be executed."""
 
 _CALL_ID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
-"""A UUID in small letters: one length for all ids, because Asterisk's check for duplicates is a prefix match since 22.5."""
+"""A UUID in small letters: one length for all, because Asterisk's check for duplicates is a prefix match since 22.5."""
 
 _ID = re.compile(r"[0-9A-Za-z_-]{1,64}")
 _CALLER_ID = re.compile(r"\+?[0-9]{3,15}")

@@ -87,11 +87,11 @@ NO_ANSWER_WORDS = ("no_answered", "no_answer")
 """Words the app knows for "no answer"; its Dashboard and detail pages count the first (contract, section 2.2)."""
 
 
-def log_status(ending: Ending, no_answer_word: str = "no_answered") -> str:
-    """The app's word for `call_logs.status`. What was set at the answer stays: a person did pick up."""
-    if ending.times.answered_at is not None and ending.outcome is not Outcome.VOICEMAIL:
+def log_status(outcome: Outcome, no_answer_word: str = "no_answered", *, answered: bool = False) -> str:
+    """The app's word for `call_logs.status`. `answered`: the callee had picked up; what was set then stays."""
+    if answered and outcome is not Outcome.VOICEMAIL:
         return "answered"
-    return RULES[ending.outcome].status or no_answer_word
+    return RULES[outcome].status or no_answer_word
 
 
 def spends_attempt(ending: Ending) -> bool:
@@ -103,7 +103,8 @@ def spends_attempt(ending: Ending) -> bool:
 
 def outcome_record(call_id: str, ending: Ending, *, trunk: str, no_answer_word: str = "no_answered") -> OutcomeRecord:
     """The record that carries this ending to the database."""
-    return OutcomeRecord(call_id=call_id, ending=ending, log_status=log_status(ending, no_answer_word), trunk=trunk)
+    status = log_status(ending.outcome, no_answer_word, answered=ending.times.answered_at is not None)
+    return OutcomeRecord(call_id=call_id, ending=ending, log_status=status, trunk=trunk)
 
 
 class Sense(StrEnum):

@@ -1,0 +1,134 @@
+"""When not to call: two breakers and the room for a claim. Pure values; the daemon keeps and asks them."""
+
+from dataclasses import dataclass, replace
+
+from adapter.core.model import Ending, Outcome
+
+AI_WINDOW = 10
+"""Answered calls that are looked back at."""
+
+AI_FAILURES = 5
+"""So many of them dropped by our side stop the dialing: half is no accident, and five people were troubled already."""
+
+AI_QUICK = 6.0
+"""Seconds: a mistyped extension plays its announcement for 4.7 s before it hangs up (mikopbx/outcomes section 2)."""
+
+AI_PROBE_SECONDS = 60.0
+"""While stopped, one call a minute finds out whether the AI handler is back."""
+
+TRUNK_SILENT = 20
+"""Calls in a row without one 18x or answer, whatever their causes: a working trunk rings somebody among twenty."""
+
+TRUNK_PROBE_SECONDS = 300.0
+"""While stopped, one call in five minutes finds out whether the trunk is back: it costs a person's turn, and a trunk
+that was dead for twenty calls is seldom back within a minute."""
+
+_NOT_ON_THE_TRUNK = frozenset({Outcome.BLOCKED, Outcome.PBX_ERROR, Outcome.CANCELED, Outcome.UNKNOWN})
+"""Outcomes that say nothing about the trunk."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AiBreaker:
+    """Stops calling people into a void: the AI handler keeps dropping answered calls."""
+
+    dropped: tuple[bool, ...] = ()
+    """The last answered calls, oldest first: dropped by our side within `AI_QUICK`?"""
+
+    open: bool = False
+    probed_at: float | None = None
+
+    def after(self, ending: Ending) -> "AiBreaker":
+        """The breaker after one more call. While open, one good call closes it and the count begins anew."""
+        if ending.times.answered_at is None or ending.estimated or ending.outcome is Outcome.CANCELED:
+            return self
+        dropped = ending.ended_by_us and ending.talk_seconds < AI_QUICK
+        if self.open and not dropped:
+            return AiBreaker()
+        last = (*self.dropped, dropped)[-AI_WINDOW:]
+        return replace(self, dropped=last, open=self.open or sum(last) >= AI_FAILURES)
+
+    def allowance(self, now: float) -> int | None:
+        """How many calls may be claimed now: None = no bound of ours, 0 = none, 1 = a probe."""
+        return _allowance(self.open, self.probed_at, AI_PROBE_SECONDS, now)
+
+    def probing(self, now: float) -> "AiBreaker":
+        """The breaker after a probe was claimed."""
+        return replace(self, probed_at=now) if self.open else self
+
+    @property
+    def problem(self) -> str | None:
+        """Words for the operator while no calls are made."""
+        if not self.open:
+            return None
+        return (
+            f"{sum(self.dropped)} of the last {len(self.dropped)} answered calls were dropped by our side within "
+            f"{AI_QUICK:g} s: the AI handler is away or its extension is wrong. Rows wait; one call a minute probes."
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrunkBreaker:
+    """Stops a trunk on which nothing has rung for a long row of calls."""
+
+    silent: int = 0
+    """Calls in a row without one 18x or answer."""
+
+    probed_at: float | None = None
+
+    @property
+    def open(self) -> bool:
+        """True while the trunk is stopped."""
+        return self.silent >= TRUNK_SILENT
+
+    def after(self, ending: Ending) -> "TrunkBreaker":
+        """The breaker after one more call; one that rang closes it."""
+        if ending.times.ringing_at is not None or ending.times.answered_at is not None:
+            return TrunkBreaker()
+        if ending.outcome in _NOT_ON_THE_TRUNK:
+            return self
+        return replace(self, silent=self.silent + 1)
+
+    def allowance(self, now: float) -> int | None:
+        """How many calls may be claimed now: None = no bound of ours, 0 = none, 1 = a probe."""
+        return _allowance(self.open, self.probed_at, TRUNK_PROBE_SECONDS, now)
+
+    def probing(self, now: float) -> "TrunkBreaker":
+        """The breaker after a probe was claimed."""
+        return replace(self, probed_at=now) if self.open else self
+
+    @property
+    def problem(self) -> str | None:
+        """Words for the operator while no calls are made."""
+        if not self.open:
+            return None
+        return (
+            f"{self.silent} calls in a row through this trunk neither rang nor were answered: ask the carrier. "
+            "Rows wait; one call in five minutes probes."
+        )
+
+
+def room(
+    *allowances: int | None,
+    max_calls: int,
+    in_air: int,
+    window: int,
+    unsent: int,
+    max_setup: int,
+    in_setup: int,
+) -> int:
+    """How many rows to claim now.
+
+    `in_air`: calls that are or may be on the PBX, claimed but unsent ones included. `window` and `unsent`: how many
+    Originates may await their Response, and how many do or wait for their turn. `max_setup`, `in_setup`: calls that
+    do not talk yet. `allowances`: the breakers' words.
+    """
+    return max(
+        0,
+        min(max_calls - in_air, window - unsent, max_setup - in_setup, *(a for a in allowances if a is not None)),
+    )
+
+
+def _allowance(is_open: bool, probed_at: float | None, every: float, now: float) -> int | None:
+    if not is_open:
+        return None
+    return 1 if probed_at is None or now - probed_at >= every else 0
