@@ -157,7 +157,7 @@ async def _channels(pbx: "SimulatedPbx", _session: Session, action: Action) -> b
         message(
             ("Event", "CoreShowChannel"),
             *ids,
-            *call.leg.facts(),
+            *call.leg.source(),
             ("Application", call.leg.application),
             ("ApplicationData", "(Outgoing Line)" if call.leg.application == "AppDial2" else ""),
             ("Duration", time.strftime("%H:%M:%S", time.gmtime(call.clock() - call.leg.born))),

@@ -71,8 +71,8 @@ class Leg:
     cdr_source: str = ""
     cdr_target: str = ""
 
-    def facts(self) -> Pairs:
-        """The headers that every list and event about a channel begins with."""
+    def source(self) -> Pairs:
+        """The headers of the channel as the subject of an event or item of a list."""
         return [
             ("Channel", self.name),
             ("ChannelState", str(self.state)),
@@ -88,6 +88,7 @@ class Leg:
             ("Priority", str(self.priority)),
             ("Uniqueid", self.uniqueid),
             ("Linkedid", self.uniqueid),
+            *self.variables(),
         ]
 
     def variables(self, key: str = "ChanVariable") -> Pairs:
@@ -101,10 +102,6 @@ class Leg:
             (key, "CDR(recordingfile)="),
         ]
         return pairs
-
-    def source(self) -> Pairs:
-        """The channel as the subject of an event."""
-        return self.facts() + self.variables()
 
     def target(self) -> Pairs:
         """The channel as the dialed side of a Dial event."""

@@ -98,6 +98,8 @@ class SimulatedPbx:
         self._tasks: set[asyncio.Task[None]] = set()
         self._server: asyncio.Server | None = None
         self._running = asyncio.Event()
+        self._idle = asyncio.Event()
+        self._idle.set()
         self._ids = 0
         self._legs = 0
 
@@ -155,6 +157,7 @@ class SimulatedPbx:
         for invite in self.calls:
             invite.ended = invite.ended or ended
         self.live.clear()
+        self._idle.set()
 
     async def restart(self, *, boot_seconds: float = 0.0) -> None:
         """Restart as by `core restart now`: cut calls with their events, tell Shutdown, close, start again."""
@@ -188,6 +191,10 @@ class SimulatedPbx:
     def reload(self) -> None:
         """Tell a `core reload`; connections and calls survive it."""
         self.emit("Reload", "system", [("Module", "All"), ("Status", "0")])
+
+    async def idle(self) -> None:
+        """Return when no call is live."""
+        await self._idle.wait()
 
     # ---- what sessions and calls need
 
@@ -238,6 +245,7 @@ class SimulatedPbx:
         invite = Invite(number=order.number, call_id=leg.uniqueid, scenario=scenario.code, started=leg.born)
         call = Call(self, order, leg, scenario, invite)
         self.live[leg.uniqueid] = call
+        self._idle.clear()
         self.calls.append(invite)
         self._spawn(self._live(call))
         return call.answered
@@ -308,6 +316,8 @@ class SimulatedPbx:
             await call.run()
         finally:
             self.live.pop(call.leg.uniqueid, None)
+            if not self.live:
+                self._idle.set()
 
     async def _refuse(self, order: Order, uniqueid: str, failed: asyncio.Future[bool]) -> None:
         """An Originate for which no channel can be made: nothing is dialed, no variable is set."""
