@@ -119,6 +119,11 @@ class Board:
             for change in self._keep(life.on_seen(call, by_call.get(call.call_id, ()), now))
         )
 
+    def on_found(self, call_id: str, channels: Iterable[Channel], now: float) -> tuple[Change, ...]:
+        """A list of live legs that was asked for because of this one call; the others are not touched by it."""
+        call = self._calls.get(call_id)
+        return () if call is None else self._keep(life.on_seen(call, channels, now))
+
     def absent(self, channels: Iterable[Channel]) -> tuple[Call, ...]:
         """Calls on the board that have no leg in this list."""
         seen = {channel.linkedid for channel in channels}
