@@ -11,13 +11,13 @@ from tenacity import AsyncRetrying, RetryCallState, retry_if_exception_type, wai
 
 from adapter.core.model import AmiEvent, Channel
 from adapter.log import say
-from adapter.pbx import questions
+from adapter.pbx import questions, rights
 from adapter.pbx.config import PbxConfig, Timings
 from adapter.pbx.guards import NOT_LOOKED, Guards, look
 from adapter.pbx.headers import BadHeader, checked_originate
 from adapter.pbx.messages import Down, Event, PbxMessage, Up
 from adapter.pbx.replies import Accepted, Denied, LinkDown, NotSent, Order, Refused, Reply, Unsure
-from adapter.pbx.session import Answer, Session, SessionFailed
+from adapter.pbx.session import DENIED, Answer, Session, SessionFailed
 from adapter.pbx.status import LinkStatus
 
 log = logging.getLogger(__name__)
@@ -63,6 +63,7 @@ class PbxLink:
         self._boot: str | None = None
         self._version: str | None = None
         self._problem: str | None = "not connected to the PBX yet"
+        self._warning: str | None = None
         self._was_ready = False
         self._since = clock()
         self._unreadable = 0
@@ -86,6 +87,7 @@ class PbxLink:
             since=self._since,
             ai_problem=self._guards.ai if session else None,
             trunk_problem=self._guards.trunk if session else None,
+            warning=self._warning,
             awaiting=self._awaiting,
             queued=self.messages.qsize(),
             lost_messages=self._unreadable + (session.unreadable if session else 0),
@@ -151,6 +153,7 @@ class PbxLink:
 
     async def _resync(self, session: Session) -> None:
         try:
+            await self._check_rights(session)
             boot = await questions.boot(session, self._timings)
             version = await questions.version(session, self._timings)
             channels = await questions.channels(session, self._timings)
@@ -179,6 +182,17 @@ class PbxLink:
             boot=boot,
             legs=len(channels),
         )
+
+    async def _check_rights(self, session: Session) -> None:
+        allowed = await questions.allowed(session, self._timings)
+        if allowed is None:
+            return  # Then each action tells for itself.
+        if lacking := rights.missing(allowed):
+            raise SessionFailed(lacking, patient=True)
+        warning = rights.excess(allowed)
+        if warning and warning != self._warning:
+            say(log, logging.WARNING, "pbx.rights", warning, pbx=self.config.name)
+        self._warning = warning
 
     async def _live(self, session: Session) -> None:
         tasks = [asyncio.create_task(session.watch()), asyncio.create_task(self._guard(session))]
@@ -318,6 +332,8 @@ class PbxLink:
             return Unsure(f"the PBX did not answer the Originate within {seconds:g} s")
         except ConnectionError:
             return Unsure("the connection was lost before the PBX answered the Originate")
+        if answer.message == DENIED:
+            return Refused(rights.denied("Originate"))
         if not answer.ok:
             return Refused(answer.message or "Response: Error without a message")
         if not self._hears_calls and self._deaf_from is None:

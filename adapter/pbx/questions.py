@@ -1,5 +1,7 @@
 """What we ask the PBX, as typed answers. Each is one action, or one per value."""
 
+from collections.abc import Mapping
+
 from adapter.core.model import Channel
 from adapter.pbx.config import Timings
 from adapter.pbx.replies import LinkDown
@@ -12,6 +14,12 @@ NOT_IN_DATABASE = "Database entry not found"
 NO_SUCH_CHANNEL = "No such channel"
 UP = "6"
 """ChannelState of a leg that was answered."""
+
+
+async def allowed(session: Session, timings: Timings) -> frozenset[str] | None:
+    """Names of the actions that our user may use; None where the PBX does not list them."""
+    answer = await session.ask("ListCommands", seconds=timings.answer)
+    return frozenset(answer.fields) - {"Response", "ActionID", "Message"} if answer.ok else None
 
 
 async def boot(session: Session, timings: Timings) -> str:
@@ -69,8 +77,7 @@ async def getvar(session: Session, timings: Timings, expression: str) -> str:
     return answer.fields.get("Value", "")
 
 
-def _channel(leg: dict[str, str] | object) -> Channel:
-    fields = leg if isinstance(leg, dict) else {}
+def _channel(fields: Mapping[str, str]) -> Channel:
     return Channel(
         name=fields.get("Channel", ""),
         uniqueid=fields.get("Uniqueid", ""),

@@ -10,21 +10,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from adapter.core.model import AmiEvent
+from adapter.pbx import rights
 from adapter.pbx.config import PbxConfig, Timings
 from adapter.pbx.headers import checked
 from adapter.pbx.replies import Denied, LinkDown
 from adapter.pbx.wire import OneShot, headers_of
-
-RIGHTS: Mapping[str, str] = {
-    "Originate": "originate",
-    "Hangup": "call",
-    "Getvar": "reporting",
-    "DBGet": "reporting",
-    "CoreShowChannels": "reporting",
-    "CoreStatus": "reporting",
-    "CoreSettings": "reporting",
-}
-"""Write right that opens an action, as seen on Asterisk 22.10.1 (Getvar is content with `call` too)."""
 
 DENIED = "Permission denied"
 
@@ -107,7 +97,7 @@ class Session:
             raise LinkDown(str(error)) from None
         answer = _answer(got)
         if not answer.ok and answer.message == DENIED:
-            raise Denied(f"the AMI user may not use {action}: grant it the write right '{RIGHTS.get(action, '?')}'")
+            raise Denied(rights.denied(action))
         return answer
 
     def send(self, headers: Mapping[str, Any]) -> "asyncio.Future[Answer]":
