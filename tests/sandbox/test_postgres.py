@@ -1,0 +1,138 @@
+"""The embedded server: a project like Supabase's, and nothing left behind."""
+
+import asyncio
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import asyncpg
+import pytest
+
+from adapter.sandbox import postgres
+from adapter.sandbox.postgres import Postgres, PostgresNotStarted, ScriptFailed
+
+ROLES = ("anon", "authenticated", "service_role")
+
+
+async def test_the_customer_is_no_superuser_and_owns_the_publication(empty_db: str) -> None:
+    connection = await asyncpg.connect(empty_db)
+    try:
+        assert await connection.fetchval("select current_setting('is_superuser')") == "off"
+        await connection.execute("create table t (id int primary key); alter publication supabase_realtime add table t")
+        published = await connection.fetch("select tablename from pg_publication_tables")
+        assert [row["tablename"] for row in published] == ["t"]
+    finally:
+        await connection.close()
+
+
+@pytest.mark.parametrize("role", ROLES)
+async def test_a_new_table_is_exposed_to_nobody(empty_db: str, role: str) -> None:
+    connection = await asyncpg.connect(empty_db)
+    try:
+        await connection.execute("create table t (id int); insert into t values (1)")
+        await connection.execute(f"set role {role}")
+        with pytest.raises(asyncpg.InsufficientPrivilegeError):
+            await connection.fetch("select * from t")
+    finally:
+        await connection.close()
+
+
+async def test_claims_are_what_the_transaction_says(empty_db: str) -> None:
+    connection = await asyncpg.connect(empty_db)
+    try:
+        row = await connection.fetchrow("select auth.uid(), auth.role(), auth.jwt()")
+        assert row is not None
+        assert tuple(row) == (None, None, None)
+        async with connection.transaction():
+            claims = '{"sub":"6f9619ff-8b86-4d01-b42d-00cf4fc964ff","role":"authenticated"}'
+            await connection.execute("select set_config('request.jwt.claims', $1, true)", claims)
+            row = await connection.fetchrow("select auth.uid()::text as uid, auth.role() as role")
+            assert row is not None
+            assert tuple(row) == ("6f9619ff-8b86-4d01-b42d-00cf4fc964ff", "authenticated")
+    finally:
+        await connection.close()
+
+
+@pytest.mark.parametrize(("role", "arrives"), [("anon", 0), ("authenticated", 0), ("service_role", 1)])
+async def test_realtime_send_adds_an_id_and_swallows_its_errors(empty_db: str, role: str, arrives: int) -> None:
+    connection = await asyncpg.connect(empty_db)
+    try:
+        await connection.execute(f"set role {role}")
+        await connection.execute("select realtime.send('{}', 'rows', 'call_queue', true)")
+        await connection.execute("reset role")
+        rows = await connection.fetch("select payload->>'id' = id::text as same, private from realtime.messages")
+        assert [tuple(row) for row in rows] == [(True, True)] * arrives
+    finally:
+        await connection.close()
+
+
+async def test_a_failing_script_names_its_line(empty_db: str, pg_server: Postgres) -> None:
+    name = empty_db.rsplit("/", 1)[1]
+    with pytest.raises(ScriptFailed, match=r"mine\.sql, line 3: 42703"):
+        await pg_server.run_script(name, "create table kept (a int);\n\nselect nope;", source="mine.sql")
+    connection = await asyncpg.connect(empty_db)
+    try:
+        assert await connection.fetchval("select to_regclass('kept')") is None
+    finally:
+        await connection.close()
+
+
+async def test_data_in_a_named_directory_are_found_again() -> None:
+    # Not tmp_path: the server's user could not enter it.
+    home = Path(tempfile.mkdtemp(prefix="mikopbx-pg-test-"))
+    try:
+        async with Postgres.started(home) as server:
+            await server.create_database("kept")
+        async with Postgres.started(home) as server:
+            connection = await asyncpg.connect(server.dsn("kept"))
+            await connection.close()
+        assert (home / "data").is_dir()
+    finally:
+        shutil.rmtree(home)
+
+
+async def test_a_killed_parent_leaves_no_server_and_no_directory() -> None:
+    program = (
+        "import sys, time\n"
+        "from adapter.sandbox.postgres import Postgres\n"
+        "with Postgres.running() as server:\n"
+        "    pid = (server.directory / 'data' / 'postmaster.pid').read_text().split()[0]\n"
+        "    print(server.directory, pid, flush=True)\n"
+        "    time.sleep(60)\n"
+    )
+    parent = await asyncio.create_subprocess_exec(sys.executable, "-c", program, stdout=subprocess.PIPE)
+    assert parent.stdout
+    directory, pid = (await parent.stdout.readline()).decode().split()
+    assert Path(f"/proc/{pid}").exists()
+    parent.send_signal(signal.SIGKILL)
+    await parent.wait()
+    async with asyncio.timeout(10):
+        while Path(directory).exists() or Path(f"/proc/{pid}").exists():  # noqa: ASYNC110 - nobody can tell us
+            await asyncio.sleep(0.05)
+
+
+async def test_other_binaries_can_be_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("SANDBOX_POSTGRES_BIN", str(tmp_path))
+    with pytest.raises(PostgresNotStarted, match="there is no postgres in that directory"):
+        async with Postgres.started():
+            pass
+
+
+def test_an_unreadable_installation_is_copied_once(tmp_path_factory: pytest.TempPathFactory) -> None:
+    closed = tmp_path_factory.mktemp("closed")
+    closed.chmod(0o700)
+    binaries = closed / "pginstall" / "bin"
+    binaries.mkdir(parents=True)
+    (binaries / "postgres").write_text("#!/bin/sh\n")
+    (binaries / "postgres").chmod(0o755)
+    account = postgres.Account(name="somebody", uid=65534, gid=65534) if os.geteuid() == 0 else None
+    copy = postgres._readable_copy(closed / "pginstall", account)
+    try:
+        assert postgres._reaches(account, copy / "bin" / "postgres")
+        assert postgres._readable_copy(closed / "pginstall", account) == copy
+    finally:
+        shutil.rmtree(copy.parent)
