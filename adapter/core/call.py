@@ -524,23 +524,19 @@ def _code(event: AmiEvent, key: str) -> int | None:
 
 def _move(call: Call, moved: Input | None, now: float) -> Call:
     """Apply one input, then whatever follows from it."""
-    if moved is not None:
-        phase = NEXT[call.phase].get(moved, call.phase)
-        if phase is Phase.ENDED:
-            return _end(call, moved, _judge(_closed(call, now)))
-        since = (call.closing_since if call.phase is phase else now) if phase is Phase.CLOSING else None
-        call = replace(call, phase=phase, closing_since=since)
-    if _is_settled(call):
-        return _end(call, Input.SETTLED, _judge(_closed(call, now)))
-    return call
+    phase = NEXT[call.phase].get(moved) if moved is not None else None
+    if moved is not None and phase is Phase.ENDED:
+        return _end(call, moved, _judge(_closed(call, now)))
+    if phase is not None:
+        call = replace(call, phase=phase, closing_since=now if phase is Phase.CLOSING else None)
+    return _end(call, Input.SETTLED, _judge(_closed(call, now))) if _is_settled(call) else call
 
 
 def _end(call: Call, moved: Input, ending: Ending) -> Call:
     """Step into the terminal phase, by the table like every other step."""
-    phase = NEXT[call.phase].get(moved, call.phase)
-    if phase is not Phase.ENDED:
+    if NEXT[call.phase].get(moved) is not Phase.ENDED:
         return call
-    return replace(call, phase=phase, closing_since=None, ended_at=ending.times.ended_at, ending=ending)
+    return replace(call, phase=Phase.ENDED, closing_since=None, ended_at=ending.times.ended_at, ending=ending)
 
 
 def _closed(call: Call, now: float) -> Call:
