@@ -119,6 +119,9 @@ class ClaimedRow:
     claimed_at: float = 0.0
     """Database time of the claim."""
 
+    bell_at: float | None = None
+    """Database time at which this row's insert should have rung the doorbell; None for retries and rows due later."""
+
     pbx_boot: str | None = None
     """Start time of the PBX as the claimant had read it when it claimed (`CoreStatus`), as an opaque string."""
 

@@ -18,14 +18,19 @@ MIN_NATIONAL_DIGITS = 7
 MAX_DIGITS = 15
 """Of country code and national number together (E.164)."""
 
-_WRITTEN = re.compile(r"\+?[0-9 ().\-/]+")
-"""The characters a number may be written with. ASCII digits only: others look alike and are no digits to the PBX."""
+MAX_WRITTEN = 64
+"""Characters of a number as written; the database takes no more either."""
+
+_MARKS = " \t-./()\u00a0\u2010\u2011\u2012\u2013\u2014\u2015\u2212"
+"""What people write between digits: the same signs as the database's canonical form passes over."""
+
+_WITHOUT_MARKS = str.maketrans("", "", _MARKS)
+
+_WRITTEN = re.compile(r"\+?[0-9]+")
+"""What has to be left without the marks. ASCII digits only: others look alike and are no digits to the PBX."""
 
 _DIALABLE = re.compile(r"\+?[0-9]{3,15}")
 """What may stand in a dial string (mikopbx/outcomes section 4)."""
-
-_APP_COUNTRY = "MY"
-"""The app shows Malaysian numbers in local form with a 0, all others as digits (contract, section 4.6)."""
 
 _IMPOSSIBLE = {
     ValidationResult.INVALID_COUNTRY_CODE: "there is no such country code",
@@ -59,7 +64,8 @@ class Number:
     """With plus, +60123456700."""
 
     national: str
-    """As the app shows it and as `call_logs` holds it: 0123456700; of other countries the digits of E.164."""
+    """As the app shows it and as `call_logs` holds it: 0123456700 at home, the digits of E.164 for other countries
+    (contract, section 4.6)."""
 
     country: str
     """Two letters; 001 for numbers of no country."""
@@ -73,13 +79,14 @@ def parse(raw: str, region: str) -> Number:
 
     Raises `NumberRefused`.
     """
-    text = raw.strip()
+    if len(raw) > MAX_WRITTEN:
+        raise NumberRefused(f"a phone number is at most {MAX_WRITTEN} signs long")
+    text = raw.translate(_WITHOUT_MARKS)
     if not _WRITTEN.fullmatch(text):
         raise NumberRefused(
             "a phone number is digits, spaces, dashes, dots, brackets and at most one plus, which is its first sign"
         )
-    digits = _digits(text)
-    if shortnumberinfo.is_emergency_number(digits, region):
+    if shortnumberinfo.is_emergency_number(_digits(text), region):
         raise NumberRefused("this is an emergency number")
     try:
         number = phonenumbers.parse(text, region)
@@ -88,7 +95,7 @@ def parse(raw: str, region: str) -> Number:
     possible = phonenumbers.is_possible_number_with_reason(number)
     if possible != ValidationResult.IS_POSSIBLE:
         raise NumberRefused(f"this cannot be a phone number: {_IMPOSSIBLE[possible]}")
-    return _checked(number)
+    return _checked(number, region)
 
 
 def trunk_form(e164: str, style: str, region: str) -> str:
@@ -102,12 +109,19 @@ def trunk_form(e164: str, style: str, region: str) -> str:
         case NumberStyle.PLUS:
             form = e164
         case NumberStyle.NATIONAL:
-            number = phonenumbers.parse(e164)
-            written = phonenumbers.format_out_of_country_calling_number(number, region)
-            form = ("+" if written.startswith("+") else "") + _digits(written)
+            form = _at_home(e164, region)
     if not _DIALABLE.fullmatch(form):
         raise NumberRefused("the number does not fit into a dial string in the form this trunk wants")
     return form
+
+
+def _at_home(e164: str, region: str) -> str:
+    """As somebody dials it in that region: with the trunk prefix, or the international prefix for numbers abroad."""
+    number = phonenumbers.parse(e164)
+    if number.country_code == phonenumbers.country_code_for_region(region):
+        return _app_form(number, phonenumbers.national_significant_number(number), region)
+    written = phonenumbers.format_out_of_country_calling_number(number, region)
+    return ("+" if written.startswith("+") else "") + _digits(written)
 
 
 def same_number(left: str, right: str, region: str) -> bool:
@@ -122,7 +136,7 @@ def _canonical(raw: str, region: str) -> str:
         return _digits(raw)
 
 
-def _checked(number: PhoneNumber) -> Number:
+def _checked(number: PhoneNumber, region: str) -> Number:
     significant = phonenumbers.national_significant_number(number)
     e164 = phonenumbers.format_number(number, PhoneNumberFormat.E164)
     country = phonenumbers.region_code_for_number(number) or phonenumbers.region_code_for_country_code(
@@ -135,22 +149,35 @@ def _checked(number: PhoneNumber) -> Number:
         )
     if len(_digits(e164)) > MAX_DIGITS:
         raise NumberRefused(f"a phone number has at most {MAX_DIGITS} digits with its country code")
-    if not known and _is_special(number, significant, country):
+    if not known and _is_special(number, country):
         raise NumberRefused("this is an emergency or service number")
     return Number(
         e164=e164,
-        national=f"0{significant}" if country == _APP_COUNTRY else _digits(e164),
+        national=_app_form(number, significant, region),
         country=country,
         warning=None if known else f"no known range of {country} holds this number; it is dialed all the same",
     )
 
 
-def _is_special(number: PhoneNumber, significant: str, country: str) -> bool:
-    """An emergency or short number hidden in a longer one: networks connect 999 whatever is dialed behind it."""
-    national = _digits(phonenumbers.format_number(number, PhoneNumberFormat.NATIONAL))
-    return any(
-        shortnumberinfo.connects_to_emergency_number(dialed, country) for dialed in (significant, national)
-    ) or bool(shortnumberinfo.is_valid_short_number_for_region(number, country))
+def _app_form(number: PhoneNumber, significant: str, region: str) -> str:
+    """The form the app shows: with the trunk prefix (a 0, mostly) at home, else digits without the plus.
+
+    A trunk prefix that equals the country code is not part of a number as people write it (the 1 of North America).
+    """
+    code = number.country_code or 0
+    if code != phonenumbers.country_code_for_region(region):
+        return f"{code}{significant}"
+    prefix = phonenumbers.ndd_prefix_for_region(region, True) or ""
+    return significant if prefix == str(code) else f"{prefix}{significant}"
+
+
+def _is_special(number: PhoneNumber, country: str) -> bool:
+    """An emergency or short number hidden in a longer one, as dialed at home: 999 connects whatever comes behind it."""
+    dialed = _app_form(number, phonenumbers.national_significant_number(number), country)
+    return bool(
+        shortnumberinfo.connects_to_emergency_number(dialed, country)
+        or shortnumberinfo.is_valid_short_number_for_region(number, country)
+    )
 
 
 def _digits(text: str) -> str:
