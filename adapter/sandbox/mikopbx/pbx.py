@@ -94,7 +94,9 @@ class SimulatedPbx:
         self.stopping = False
         self._written: dict[str, float] = {}
         self._sessions: set[Session] = set()
-        self._group: asyncio.TaskGroup | None = None
+        self._broken: BaseException | None = None
+        """First error in a task of ours: a mistake in the simulation, raised when the PBX is put away."""
+
         self._tasks: set[asyncio.Task[None]] = set()
         self._server: asyncio.Server | None = None
         self._running = asyncio.Event()
@@ -116,13 +118,13 @@ class SimulatedPbx:
     ) -> AsyncIterator[Self]:
         """A running PBX on a free port of `host`; `speed` makes its seconds that many times shorter."""
         pbx = cls(speed=speed, trunk=trunk, host=host, read=read, write=write)
-        async with asyncio.TaskGroup() as group:
-            pbx._group = group
-            await pbx.start()
-            try:
-                yield pbx
-            finally:
-                await pbx.kill()
+        await pbx.start()
+        try:
+            yield pbx
+        finally:
+            await pbx.kill()
+        if pbx._broken:
+            raise pbx._broken
 
     # ---- what a test may do to it
 
@@ -304,12 +306,14 @@ class SimulatedPbx:
         return next((uniqueid for uniqueid in self.live if uniqueid.lower().startswith(call_id.lower())), "")
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
-        if self._group is None:
-            work.close()
-            raise RuntimeError("the simulated PBX runs only inside `SimulatedPbx.started()`")
-        task = self._group.create_task(work)
+        task = asyncio.create_task(work)
         self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        task.add_done_callback(self._done)
+
+    def _done(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and (error := task.exception()):
+            self._broken = self._broken or error
 
     async def _live(self, call: Call) -> None:
         try:
