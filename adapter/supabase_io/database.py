@@ -1,0 +1,187 @@
+"""The two SQL functions as typed calls: `call_register_v1` once, then `call_sync_v1` for everything.
+
+One request is one try. The daemon's tick is the only retry, and the claim id makes that safe; a retry in here would
+double the wait without anybody seeing it. `DatabaseAway` passes by itself, `DatabaseRefused` needs a person.
+"""
+
+import asyncio
+import contextvars
+import logging
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Self, TypeVar
+
+import httpx
+from postgrest.exceptions import APIError
+
+from adapter.log import say
+from adapter.supabase_io import library, refusals, replies
+from adapter.supabase_io.config import SupabaseConfig
+from adapter.supabase_io.records import Unfit, sanitize
+from adapter.supabase_io.refusals import DatabaseAway, DatabaseError, DatabaseRefused
+from adapter.supabase_io.replies import Registered, SyncReply, Unreadable
+from supabase import AsyncClient, AsyncClientOptions
+
+__all__ = [
+    "Database",
+    "DatabaseAway",
+    "DatabaseError",
+    "DatabaseRefused",
+    "Registered",
+    "SyncReply",
+    "SyncRequest",
+    "Unreadable",
+]
+
+log = logging.getLogger(__name__)
+
+_Reply = TypeVar("_Reply", Registered, SyncReply)
+
+_status: contextvars.ContextVar[int | None] = contextvars.ContextVar("http_status", default=None)
+"""Status of the last answer in this task: the library's error does not carry it (PG-09)."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SyncRequest:
+    """One tick: records out, a sign of life, and how many rows may come back."""
+
+    records: tuple[tuple[int, Mapping[str, Any]], ...] = ()
+    """`(seq, JSON object)` as the outbox keeps them."""
+
+    status: Mapping[str, object] = field(default_factory=dict)
+    """Heartbeat: `pbx`, `ready`, `pbx_boot`, `trunk`, `form`, `live`, `version`, `limits`, …"""
+
+    room: int = 0
+    """Most rows to claim; 0 claims none."""
+
+    claim_id: str | None = None
+    """UUID of this claim; the same id asks the same claim again."""
+
+
+class Database:
+    """The project's REST side. Made inside the event loop; close it with `aclose`."""
+
+    def __init__(self, config: SupabaseConfig, *, transport: httpx.AsyncBaseTransport | None = None) -> None:
+        """`transport` replaces the network in tests."""
+        library.quiet()
+        waits = config.http
+        self._total = waits.total
+        self._http = httpx.AsyncClient(
+            http1=True,
+            http2=False,  # A connection that the server closed while idle fails the next POST (PG-03).
+            timeout=httpx.Timeout(connect=waits.connect, read=waits.read, write=waits.write, pool=waits.pool),
+            limits=httpx.Limits(
+                max_connections=waits.connections,
+                max_keepalive_connections=waits.connections,
+                keepalive_expiry=waits.keepalive,
+            ),
+            transport=transport,
+            event_hooks={"response": [_note_status]},
+        )
+        # Injected once (PG-04, PG-06). No session is ever signed in: auth events would reset the client (RT-24).
+        self._client = AsyncClient(
+            config.url,
+            config.key,
+            AsyncClientOptions(
+                httpx_client=self._http,
+                auto_refresh_token=False,
+                persist_session=False,
+                postgrest_client_retry=False,
+            ),
+        )
+        self._identity: tuple[str, int] | None = None
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.aclose()
+
+    async def register(
+        self, *, adapter: str, expected: int, nonce: str, pbx: str, info: Mapping[str, object]
+    ) -> Registered:
+        """Register incarnation `expected + 1` by compare-and-set; once accepted, `sync` speaks as that incarnation.
+
+        Raises DatabaseAway, DatabaseRefused. The same `nonce` makes a lost answer harmless.
+        """
+        answer = await self._call(
+            "call_register_v1",
+            {"p_adapter": adapter, "p_expected": expected, "p_nonce": nonce, "p_pbx": pbx, "p_info": dict(info)},
+        )
+        reply = _decoded("call_register_v1", replies.registered, answer)
+        if reply.accepted:
+            if reply.incarnation != expected + 1:
+                raise DatabaseRefused(
+                    f"call_register_v1 accepted incarnation {reply.incarnation} where {expected + 1} was asked for; "
+                    f"the functions in this project are not ours: {refusals.INSTALL}"
+                )
+            self._identity = adapter, reply.incarnation
+        return reply
+
+    async def sync(self, request: SyncRequest) -> SyncReply:
+        """One tick. Raises DatabaseAway, DatabaseRefused; RuntimeError before an accepted `register`.
+
+        After an error nobody knows whether the database acted; send the same records and the same claim id again.
+        """
+        if self._identity is None:
+            raise RuntimeError("sync before register was accepted")
+        adapter, incarnation = self._identity
+        answer = await self._call(
+            "call_sync_v1",
+            {
+                "p_adapter": adapter,
+                "p_incarnation": incarnation,
+                "p_records": [{**record, "seq": seq} for seq, record in request.records],
+                "p_status": dict(request.status),
+                "p_room": request.room,
+                "p_claim_id": request.claim_id,
+            },
+        )
+        return _decoded("call_sync_v1", replies.synced, answer)
+
+    async def aclose(self) -> None:
+        """Close the connections; the client has no close of its own (PG-05)."""
+        await self._http.aclose()
+
+    async def _call(self, function: str, arguments: dict[str, Any]) -> object:
+        _status.set(None)
+        try:
+            async with asyncio.timeout(self._total):
+                answer = await self._client.rpc(function, sanitize(arguments)).execute()
+        except TimeoutError:
+            raise DatabaseAway(f"Supabase did not finish its answer within {self._total:g} s") from None
+        except APIError as error:
+            raise refusals.of_answer(error, _status.get()) from None
+        except (httpx.HTTPError, httpx.InvalidURL) as error:
+            raise refusals.of_transport(error) from None
+        if isinstance(answer.data, str):
+            # Not JSON, yet "success": a captive portal, a proxy's page, a site that answers everything (PG-10).
+            raise DatabaseAway(
+                "something other than Supabase answered (no JSON); look at SUPABASE_URL and at proxies on the way",
+                status=_status.get(),
+            )
+        return answer.data
+
+
+async def _note_status(response: httpx.Response) -> None:
+    _status.set(response.status_code)
+
+
+def _decoded(function: str, decode: Callable[[object], _Reply], answer: object) -> _Reply:
+    try:
+        reply = decode(answer)
+    except Unfit as error:
+        raise DatabaseRefused(
+            f"{function} answered in a shape this version does not know ({error}): {refusals.INSTALL}"
+        ) from None
+    for item in reply.unreadable:
+        say(
+            log,
+            logging.ERROR,
+            "database.unreadable",
+            "The database sent an item that cannot be read; the others are used",
+            where=item.where,
+            call=item.call_id,
+            problem=item.problem,
+        )
+    return reply

@@ -1,0 +1,144 @@
+"""Answers of the SQL functions as frozen values, shape checked before anybody trusts them (PG-10).
+
+A row that cannot be read costs no other row: it is reported with its call id, so that its claim can be given back.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+from adapter.core.model import ClaimedRow, OpenCall
+from adapter.supabase_io import records
+from adapter.supabase_io.records import Unfit
+
+_Item = TypeVar("_Item")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Unreadable:
+    """One item of an answer that has not the promised shape."""
+
+    where: str
+    """List it stood in: `rows`, `open`, `takeover`, `commands`, `recorded`, `refused`."""
+
+    call_id: str | None
+    """Its call, where at least that could be read."""
+
+    problem: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Registered:
+    """Answer of `call_register_v1`."""
+
+    accepted: bool
+    incarnation: int
+    """Ours if accepted, else the one that the database holds."""
+
+    now: float | None = None
+    """Database time."""
+
+    claim_number: int = 0
+    """Highest claim number ever given in this project."""
+
+    open: tuple[OpenCall, ...] = ()
+    """Calls of this adapter, of any incarnation, that the database still holds for live."""
+
+    unreadable: tuple[Unreadable, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SyncReply:
+    """Answer of `call_sync_v1`."""
+
+    now: float
+    """Database time."""
+
+    fenced: bool
+    """A newer incarnation is registered: only the records were taken, this process must stop."""
+
+    holder: bool
+    """This adapter holds the lease of its PBX."""
+
+    lease_until: float | None
+    claim_number: int
+    recorded: tuple[int, ...]
+    """Records that are stored now, by `seq`."""
+
+    refused: tuple[tuple[int, str], ...]
+    """Records that the database cannot take, by `seq`, with its words."""
+
+    notes: tuple[str, ...]
+    rows: tuple[ClaimedRow, ...]
+    more: bool
+    """Rows could be claimed right now beyond those returned."""
+
+    hangups: tuple[str, ...]
+    """Call ids to be hung up."""
+
+    takeover: tuple[OpenCall, ...]
+    unreadable: tuple[Unreadable, ...] = ()
+
+
+def registered(value: object) -> Registered:
+    """Decode the answer of `call_register_v1`; raises Unfit when it is no such answer."""
+    reply = records.obj(value, "the reply")
+    incarnation = records.integer(reply, "incarnation")
+    if not records.boolean(reply, "accepted"):
+        return Registered(accepted=False, incarnation=incarnation)
+    unreadable: list[Unreadable] = []
+    return Registered(
+        accepted=True,
+        incarnation=incarnation,
+        now=records.instant(reply, "now"),
+        claim_number=records.integer(reply, "claim_number"),
+        open=_each(reply, "open", records.decode_open, unreadable),
+        unreadable=tuple(unreadable),
+    )
+
+
+def synced(value: object) -> SyncReply:
+    """Decode the answer of `call_sync_v1`; raises Unfit when it is no such answer."""
+    reply = records.obj(value, "the reply")
+    unreadable: list[Unreadable] = []
+    return SyncReply(
+        now=records.instant(reply, "now"),
+        fenced=records.boolean(reply, "fenced"),
+        holder=records.boolean(reply, "holder"),
+        lease_until=records.instant_or_none(reply, "lease_until"),
+        claim_number=records.integer(reply, "claim_number"),
+        recorded=_each(reply, "recorded", _seq, unreadable),
+        refused=_each(reply, "refused", _refusal, unreadable),
+        notes=tuple(str(note) for note in records.array(reply, "notes")),
+        rows=_each(reply, "rows", records.decode_row, unreadable),
+        more=records.boolean(reply, "more"),
+        hangups=_each(reply, "commands", _hangup, unreadable),
+        takeover=_each(reply, "takeover", records.decode_open, unreadable),
+        unreadable=tuple(unreadable),
+    )
+
+
+def _each(reply: Any, key: str, decode: Callable[[object], _Item], unreadable: list[Unreadable]) -> tuple[_Item, ...]:
+    out: list[_Item] = []
+    for item in records.array(reply, key):
+        try:
+            out.append(decode(item))
+        except Unfit as error:
+            unreadable.append(Unreadable(where=key, call_id=records.call_id_of(item), problem=str(error)))
+    return tuple(out)
+
+
+def _seq(value: object) -> int:
+    return records.integer({"seq": value}, "seq")
+
+
+def _refusal(value: object) -> tuple[int, str]:
+    found = records.obj(value, "refusal")
+    return records.integer(found, "seq"), records.text(found, "error")
+
+
+def _hangup(value: object) -> str:
+    command = records.obj(value, "command")
+    if (kind := records.text(command, "kind")) != "hangup":
+        raise Unfit(f"the command {kind!r} is not known to this version of the adapter")
+    return records.uuid_text(command, "call_id")
