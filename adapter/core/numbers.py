@@ -119,6 +119,10 @@ def _at_home(e164: str, region: str) -> str:
     """As somebody dials it in that region: with the trunk prefix, or the international prefix for numbers abroad."""
     number = phonenumbers.parse(e164)
     if number.country_code == phonenumbers.country_code_for_region(region):
+        if phonenumbers.is_valid_number(number):
+            return _digits(phonenumbers.format_number(number, PhoneNumberFormat.NATIONAL))
+        # Of an unknown range the library does not know whether a trunk prefix belongs there, and leaves it away;
+        # without it the number could begin like an emergency number.
         return _app_form(number, phonenumbers.national_significant_number(number), region)
     written = phonenumbers.format_out_of_country_calling_number(number, region)
     return ("+" if written.startswith("+") else "") + _digits(written)

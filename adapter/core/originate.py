@@ -20,7 +20,7 @@ EarlyMedia is never asked for: with it Asterisk reports the carrier's announceme
 import base64
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from adapter.core.model import ClaimedRow, Form
@@ -151,7 +151,7 @@ class Originate:
     journal_value: str
     """What the slot holds once the PBX has taken the action."""
 
-    number: Number = field(repr=False)
+    number: Number
     """Who is called."""
 
 
