@@ -1,0 +1,438 @@
+-- Claim and sweep. All of it runs under one advisory lock (call_sync_v1), or limits could not be kept; so nothing here
+-- may be slow, and nothing may depend on the length of the queue. Rows are looked up by their lane through
+-- call_queue_turn_idx; the turn tables say which lanes to look at.
+
+-- The sweep, a bounded piece at a time: rows that expired, calls that nobody will report, holds that are over.
+-- `p_steady`: adapters have had the time to report since the database was last away, so orphans may be ended.
+create or replace function public.call_housekeep(p_steady boolean, p_now timestamptz)
+returns void
+language plpgsql volatile security definer
+set search_path = ''
+as $$
+declare
+  v_row public.call_queue;
+begin
+  for v_row in
+    select * from public.call_queue q
+    where q.status = 'talking' and q.settle_at <= p_now
+    order by q.settle_at
+    limit 100
+    for update skip locked
+  loop
+    perform public.call_settle_held(v_row, p_now);
+  end loop;
+
+  for v_row in
+    select * from public.call_queue q
+    where q.status = 'queued' and q.expires_at <= p_now
+    order by q.expires_at
+    limit 100
+    for update skip locked
+  loop
+    perform public.call_end_uncalled(v_row, 'expired before it could be dialed', p_now);
+  end loop;
+
+  if p_steady then
+    for v_row in
+      select * from public.call_queue q
+      where q.status in ('dialing', 'talking') and q.outcome is null and q.deadline <= p_now
+      limit 100
+      for update skip locked
+    loop
+      v_row.ended_at := p_now;
+      perform public.call_end(
+        v_row, 'unknown', 'failed', 'how the call ended was not seen: its adapter was not heard of in time', 0,
+        jsonb_build_object('attempt', (v_row.attempts + 1)::text, 'talk_seconds', '0'), p_now
+      );
+    end loop;
+  end if;
+end
+$$;
+
+-- Earliest instant from which a queued row of the lane may be dialed; null if it has none.
+create or replace function public.call_lane_due(p_user uuid, p_lane uuid)
+returns timestamptz
+language plpgsql volatile security definer
+set search_path = ''
+as $$
+begin
+  return (
+    select min(f.not_before)
+    from generate_series(0, 9) p
+    cross join lateral (
+      select q.not_before from public.call_queue q
+      where q.user_id = p_user and q.lane = p_lane and q.status = 'queued' and q.priority = p
+      order by q.not_before
+      limit 1
+    ) f
+  );
+end
+$$;
+
+-- Takes over what the inserting sessions told, and wakes whoever's time has come. True: there is more of it.
+create or replace function public.call_turns_refresh(p_now timestamptz)
+returns boolean
+language plpgsql volatile security definer
+set search_path = ''
+as $$
+declare
+  v_batch constant integer := 2000;
+  v_taken integer;
+begin
+  with gone as (
+    delete from public.call_arrivals a
+    where a.id = any (array(select b.id from public.call_arrivals b order by b.id limit v_batch for update skip locked))
+    returning a.user_id, a.lane, a.due_at
+  ), lanes as (
+    select g.user_id, g.lane, min(g.due_at) as due_at, count(*) as arrivals from gone g group by g.user_id, g.lane
+  ), kept as (
+    insert into public.call_lanes as l (user_id, lane, ready, wake_at)
+    select n.user_id, n.lane, n.due_at <= p_now, case when n.due_at > p_now then n.due_at end from lanes n
+    on conflict (user_id, lane) do update
+    set ready = l.ready or excluded.ready, wake_at = least(l.wake_at, excluded.wake_at)
+    where (not l.ready and excluded.ready) or excluded.wake_at < coalesce(l.wake_at, 'infinity')
+    returning 1
+  ), users as (
+    insert into public.call_tenants as t (user_id, ready, wake_at)
+    select n.user_id, min(n.due_at) <= p_now, case when min(n.due_at) > p_now then min(n.due_at) end
+    from lanes n
+    group by n.user_id
+    on conflict (user_id) do update
+    set ready = t.ready or excluded.ready, wake_at = least(t.wake_at, excluded.wake_at)
+    where (not t.ready and excluded.ready) or excluded.wake_at < coalesce(t.wake_at, 'infinity')
+    returning 1
+  )
+  select coalesce(sum(n.arrivals), 0) into v_taken from lanes n;
+
+  update public.call_lanes set ready = true, wake_at = null
+  where (user_id, lane) in (
+    select l.user_id, l.lane from public.call_lanes l where l.wake_at <= p_now order by l.wake_at limit 500
+  );
+  update public.call_tenants set ready = true, wake_at = null
+  where user_id = any (array(
+    select t.user_id from public.call_tenants t where t.wake_at <= p_now order by t.wake_at limit 500
+  ));
+  return v_taken = v_batch;
+end
+$$;
+
+-- Walks over the lanes that really have queued rows, a few at a time, and mends what the turn tables say of them:
+-- nothing may stay undialed because a flag was lost. Once a second at most.
+create or replace function public.call_turns_repair(p_now timestamptz)
+returns void
+language plpgsql volatile security definer
+set search_path = ''
+as $$
+declare
+  v_steps constant integer := 100;
+  v_user uuid;
+  v_lane uuid;
+  v_due_at timestamptz;
+begin
+  select s.repair_user, s.repair_lane into v_user, v_lane
+  from public.call_settings s
+  where s.repaired_at < p_now - interval '1 second'
+  for update skip locked;
+  if not found then
+    return;
+  end if;
+  for step in 1 .. v_steps loop
+    if v_user is null then
+      select q.user_id, q.lane into v_user, v_lane
+      from public.call_queue q
+      where q.status = 'queued'
+      order by q.user_id, q.lane
+      limit 1;
+    else
+      select q.user_id, q.lane into v_user, v_lane
+      from public.call_queue q
+      where q.status = 'queued' and (q.user_id, q.lane) > (v_user, v_lane)
+      order by q.user_id, q.lane
+      limit 1;
+    end if;
+    exit when not found;
+    if not exists (
+      select from public.call_lanes l join public.call_tenants t using (user_id)
+      where l.user_id = v_user and l.lane = v_lane and l.ready and t.ready
+    ) then
+      v_due_at := public.call_lane_due(v_user, v_lane);
+      if v_due_at is not null and not exists (
+        select from public.call_lanes l join public.call_tenants t using (user_id)
+        where l.user_id = v_user and l.lane = v_lane
+          -- A wake-up in the near future is a decision of the claim (a limit, a pause), not a loss.
+          and (l.ready or l.wake_at <= greatest(v_due_at, p_now + interval '10 seconds'))
+          and (t.ready or t.wake_at <= greatest(v_due_at, p_now + interval '10 seconds'))
+      ) then
+        insert into public.call_arrivals (user_id, lane, due_at) values (v_user, v_lane, v_due_at);
+      end if;
+    end if;
+  end loop;
+  update public.call_settings
+  set repair_user = v_user, repair_lane = v_lane, repaired_at = p_now
+  where only_row;
+end
+$$;
+
+-- Claims one row: it is `dialing` from here on, and its call_logs row stands before the PBX is told. Returns null if it
+-- was ended or put off instead. Raises what the database says of a row that cannot be written.
+create or replace function public.call_claim_row(
+  p_row public.call_queue, p_adapter uuid, p_incarnation bigint, p_status jsonb, p_claim_id uuid, p_now timestamptz
+)
+returns jsonb
+language plpgsql volatile security definer
+set search_path = ''
+as $$
+declare
+  v_trunk text := p_status ->> 'trunk';
+begin
+  if p_row.expires_at <= p_now then
+    perform public.call_end_uncalled(p_row, 'expired before it could be dialed', p_now);
+    return null;
+  elsif p_row.e164 is null then
+    perform public.call_end_uncalled(p_row, 'the phone number is not known to be one', p_now);
+    return null;
+  elsif p_row.trunk is not null and p_row.trunk is distinct from v_trunk then
+    if exists (select from public.call_pbx x where x.trunk = p_row.trunk and x.lease_until > p_now) then
+      -- Another PBX has it.
+      update public.call_queue set not_before = p_now + interval '5 seconds' where id = p_row.id;
+    else
+      perform public.call_end_uncalled(p_row, format('the trunk %s is not known', p_row.trunk), p_now);
+    end if;
+    return null;
+  elsif exists (
+    select from public.call_queue q where q.e164 = p_row.e164 and q.status in ('dialing', 'talking')
+  ) then
+    -- One person, one call. Put off, or many rows for one number would stand in front of all others.
+    update public.call_queue set not_before = p_now + interval '15 seconds' where id = p_row.id;
+    return null;
+  end if;
+
+  p_row.ring_seconds := coalesce(p_row.ring_seconds, (p_status ->> 'ring_seconds')::integer, 30);
+  p_row.status := 'dialing';
+  p_row.call_id := gen_random_uuid();
+  p_row.claim_number := nextval('public.call_claim_number');
+  p_row.pbx := p_status ->> 'pbx';
+  p_row.pbx_boot := p_status ->> 'pbx_boot';
+  p_row.deadline := p_now + make_interval(secs =>
+    p_row.ring_seconds
+    + coalesce((p_status ->> 'max_call_seconds')::integer, 900)
+    + 120
+    + coalesce((p_status ->> 'orphan_seconds')::integer, 1800)
+  );
+  update public.call_queue
+  set status = 'dialing', call_id = p_row.call_id, claim_number = p_row.claim_number, claim_id = p_claim_id,
+    adapter = p_adapter, incarnation = p_incarnation, pbx = p_row.pbx, pbx_boot = p_row.pbx_boot, claimed_at = p_now,
+    deadline = p_row.deadline, originated_at = null, ringing_at = null, answered_at = null, ended_at = null,
+    outcome = null, ended_reason = null, settle_at = null, call_facts = null, updated_at = p_now
+  where id = p_row.id;
+  perform public.call_log_insert(
+    p_row, 'initiated', null, p_status ->> 'agent_id',
+    jsonb_strip_nulls(jsonb_build_object(
+      'attempt', (p_row.attempts + 1)::text,
+      'claim_number', p_row.claim_number::text,
+      'pbx', p_row.pbx,
+      'trunk', coalesce(p_row.trunk, v_trunk)
+    )),
+    p_now
+  );
+  select to_jsonb(c) into strict p_status from public.call_claimed c where c.row_id = p_row.id;
+  return p_status;
+end
+$$;
+
+-- Live rows in the form in which an adapter gets them (ClaimedRow).
+create or replace view public.call_claimed with (security_invoker = true) as
+select
+  q.id as row_id,
+  q.call_id,
+  q.claim_number,
+  q.attempts + 1 as attempt,
+  q.user_id,
+  q.phone_number,
+  q.e164,
+  q.campaign_id,
+  q.contact_id,
+  q.prompt_id,
+  q.customer_name,
+  q.caller_id,
+  q.ring_seconds,
+  q.variables,
+  q.claimed_at,
+  q.pbx_boot
+from public.call_queue q
+where q.status in ('dialing', 'talking') and q.outcome is null;
+comment on view public.call_claimed is 'Calls in the air, as the adapter sees them.';
+
+-- Claims up to p_room rows: users in turn, within a user its lanes in turn, within a lane by priority and time.
+create or replace function public.call_claim(
+  p_adapter uuid, p_incarnation bigint, p_status jsonb, p_room integer, p_claim_id uuid, p_now timestamptz,
+  out claimed jsonb, out more boolean, out notes jsonb
+)
+language plpgsql volatile security definer
+set search_path = ''
+as $$
+declare
+  v_passes constant integer := 6;
+  v_pbx text := p_status ->> 'pbx';
+  v_limits jsonb := coalesce(nullif(p_status -> 'limits', 'null'), '{}');
+  v_user_limit integer := coalesce((v_limits ->> 'user')::integer, 2147483647);
+  v_lane_limit integer := coalesce((v_limits ->> 'campaign')::integer, 2147483647);
+  v_room integer;
+  v_pbx_room integer;
+  v_got integer := 0;
+  v_before integer;
+  v_arriving boolean;
+  v_users uuid[];
+  v_user uuid;
+  v_user_share integer;
+  v_user_room integer;
+  v_lanes uuid[];
+  v_lane uuid;
+  v_lane_share integer;
+  v_lane_room integer;
+  v_full boolean;
+  v_due_at timestamptz;
+  v_paused boolean;
+  v_row public.call_queue;
+  v_one jsonb;
+  v_failed public.call_queue[] := '{}';
+  v_errors text[] := '{}';
+  v_trouble text;
+begin
+  claimed := '[]';
+  notes := '[]';
+  v_arriving := public.call_turns_refresh(p_now);
+
+  select coalesce((v_limits ->> 'pbx')::integer, 2147483647) - count(*) into v_pbx_room
+  from public.call_queue q
+  where q.status in ('dialing', 'talking') and q.outcome is null and q.pbx = v_pbx;
+  v_room := least(p_room, v_pbx_room, 500);
+
+  for pass in 1 .. v_passes loop
+    exit when v_got >= v_room;
+    v_users := array(
+      select t.user_id from public.call_tenants t
+      where t.ready and not t.paused
+      order by t.served, t.user_id
+      limit v_room - v_got
+    );
+    exit when cardinality(v_users) = 0;
+    v_user_share := ceil((v_room - v_got)::numeric / cardinality(v_users));
+
+    foreach v_user in array v_users loop
+      exit when v_got >= v_room;
+      select v_user_limit - count(*) into v_user_room
+      from public.call_queue q
+      where q.user_id = v_user and q.status in ('dialing', 'talking') and q.outcome is null;
+      v_full := v_user_room <= 0;
+      v_user_room := least(v_user_room, v_user_share, v_room - v_got);
+
+      v_lanes := '{}';
+      if v_user_room > 0 then
+        v_lanes := array(
+          select l.lane from public.call_lanes l
+          where l.user_id = v_user and l.ready and not l.paused
+          order by l.served, l.lane
+          limit v_user_room
+        );
+        v_lane_share := ceil(v_user_room::numeric / greatest(cardinality(v_lanes), 1));
+      end if;
+
+      foreach v_lane in array v_lanes loop
+        exit when v_user_room <= 0;
+        v_lane_room := least(v_lane_share, v_user_room);
+        if v_lane_limit < 2147483647 and v_lane <> '00000000-0000-0000-0000-000000000000' then
+          select least(v_lane_room, v_lane_limit - count(*)) into v_lane_room
+          from public.call_queue q
+          where q.user_id = v_user and q.lane = v_lane and q.status in ('dialing', 'talking') and q.outcome is null;
+        end if;
+
+        if v_lane_room > 0 then
+          for v_row in
+            select q.*
+            from generate_series(9, 0, -1) p
+            cross join lateral (
+              select * from public.call_queue c
+              where c.user_id = v_user and c.lane = v_lane and c.status = 'queued' and c.priority = p
+                and c.not_before <= p_now
+              order by c.not_before, c.id
+              limit v_lane_room
+              for update skip locked
+            ) q
+            limit v_lane_room
+          loop
+            v_one := null;
+            begin
+              v_one := public.call_claim_row(v_row, p_adapter, p_incarnation, p_status, p_claim_id, p_now);
+            exception
+              -- What the row itself cannot be: its values, or what they refer to. Anything else ends the claim.
+              when data_exception or integrity_constraint_violation or raise_exception then
+                v_failed := v_failed || v_row;
+                v_errors := v_errors || sqlerrm;
+            end;
+            if v_one is not null then
+              claimed := claimed || v_one;
+              v_got := v_got + 1;
+              v_user_room := v_user_room - 1;
+            end if;
+          end loop;
+        end if;
+
+        -- Empty only if a look says so: what was found above was cut by limits and by rows held elsewhere.
+        v_due_at := public.call_lane_due(v_user, v_lane);
+        update public.call_lanes
+        set served = nextval('public.call_turn'),
+          ready = v_lane_room > 0 and v_due_at <= p_now and v_due_at is not null,
+          wake_at = case
+            when v_lane_room <= 0 and v_due_at is not null then p_now + interval '2 seconds'
+            when v_due_at > p_now then v_due_at
+          end
+        where user_id = v_user and lane = v_lane;
+      end loop;
+
+      select bool_or(l.paused and l.ready), min(l.wake_at) into v_paused, v_due_at
+      from public.call_lanes l
+      where l.user_id = v_user and (l.ready or l.wake_at is not null);
+      update public.call_tenants t
+      set served = nextval('public.call_turn'),
+        ready = not v_full and exists (
+          select from public.call_lanes l where l.user_id = v_user and l.ready and not l.paused
+        ),
+        wake_at = case
+          when v_full then p_now + interval '2 seconds'
+          when v_paused then least(v_due_at, p_now + interval '5 seconds')
+          else v_due_at
+        end
+      where t.user_id = v_user;
+    end loop;
+  end loop;
+
+  -- A row that cannot be written ends and harms no other. But when nothing can be written, the fault is hardly the
+  -- rows': they are put off instead.
+  for i in 1 .. cardinality(v_errors) loop
+    if v_got = 0 and cardinality(v_errors) > 2 then
+      update public.call_queue set not_before = p_now + interval '60 seconds' where id = (v_failed[i]).id;
+      v_trouble := format('no row could be claimed, they were put off for a minute: %s', v_errors[i]);
+    else
+      begin
+        perform public.call_end_uncalled(v_failed[i], 'it could not be written: ' || v_errors[i], p_now);
+      exception
+        when others then
+          update public.call_queue
+          set status = 'done', outcome = 'blocked', ended_at = p_now, updated_at = p_now,
+            ended_reason = 'it could not be written: ' || v_errors[i]
+          where id = (v_failed[i]).id;
+      end;
+      v_trouble := format('row %s could not be claimed: %s', (v_failed[i]).id, v_errors[i]);
+    end if;
+  end loop;
+  if v_trouble is not null then
+    notes := notes || to_jsonb(v_trouble);
+  end if;
+
+  more := v_arriving or (
+    v_got > 0 and v_got = v_room and v_got < v_pbx_room
+    and exists (select from public.call_tenants t where t.ready and not t.paused)
+  );
+end
+$$;
