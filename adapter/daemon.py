@@ -1,0 +1,428 @@
+"""One page of life: start, links, resync, tick, dial, follow, drain. One owner for each task.
+
+start   lock STATE_DIR, open the outbox, register this incarnation in the database
+run     link (AMI), doorbell (Realtime), follower (events → records), dialer (rows → Originates),
+        ticker (records out, rows in), watchdog; the first one that dies ends the process with code 70
+drain   on SIGTERM: claim no more, give back what was surely not sent, store outcomes, leave with code 0;
+        calls in the air go on at the PBX and are found again by the next start
+"""
+
+import asyncio
+import logging
+import math
+import os
+import signal
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+
+from tenacity import AsyncRetrying, retry_if_exception_type, wait_random_exponential
+
+from adapter import __version__, clock
+from adapter.core.model import ClaimedRow, Ending, OpenCall, Record
+from adapter.core.numbers import NumberStyle
+from adapter.core.originate import DialPlan
+from adapter.core.policy import AiBreaker, TrunkBreaker, room
+from adapter.dialer import Dialer
+from adapter.follower import Follower
+from adapter.log import hide, say, set_up
+from adapter.pbx import PbxConfig, PbxLink
+from adapter.settings import Settings
+from adapter.supabase_io.config import DoorbellMode, SupabaseConfig
+from adapter.supabase_io.database import Database, DatabaseAway, DatabaseRefused
+from adapter.supabase_io.doorbell import Doorbell
+from adapter.supabase_io.outbox import Outbox, OutboxUnusable
+from adapter.supabase_io.statedir import StateDir, StateDirBusy, StateDirError
+from adapter.ticker import LEASE_SECONDS, Fenced, Tick, Ticker
+from adapter.watchdog import EXIT_WEDGED, Watchdog
+
+log = logging.getLogger(__name__)
+
+STOPPING = "the adapter was stopping"
+
+READINESS_SECONDS = 0.1
+"""How often the link is asked whether calls may be placed: a claim after start or repair waits no longer than this."""
+
+EXIT_CONFIG = 78
+"""EX_CONFIG: settings or STATE_DIR cannot be used; a restart cannot help."""
+
+EXIT_BUSY = 75
+"""EX_TEMPFAIL: somebody else is at work; a restart may help later."""
+
+EXIT_INSISTED = 130
+"""A second signal, as a shell reports Ctrl-C."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Parts:
+    """What is opened before the tasks start, and closed after they have ended."""
+
+    outbox: Outbox
+    database: Database
+    link: PbxLink
+    doorbell: Doorbell
+
+
+class Daemon:
+    """The running adapter. `run` returns the exit code."""
+
+    def __init__(self, settings: Settings, parts: Parts, incarnation: int, opened: Sequence[OpenCall]) -> None:
+        self._settings = settings
+        self._parts = parts
+        self._opened = opened
+        self._incarnation = incarnation
+        self._stopping = False
+        self._ai = AiBreaker()
+        self._trunk = TrunkBreaker()
+        self._problem: str | None = None
+        self._watchdog = Watchdog()
+        self._hang_ups: set[asyncio.Task[None]] = set()
+        self._plan = DialPlan(
+            form=settings["DIAL_FORM"],
+            trunk=settings["TRUNK"],
+            ai_context=settings["AI_CONTEXT"],
+            ai_extension=settings["AI_EXTENSION"],
+            caller_id=settings["CALLER_ID"] or None,
+            region=settings["DEFAULT_REGION"],
+            number_style=NumberStyle(settings["NUMBER_STYLE"]),
+            ring_seconds=settings["RING_SECONDS"],
+            max_call_seconds=settings["MAX_CALL_SECONDS"],
+        )
+        self._follower = Follower(
+            link=parts.link,
+            store=self._store,
+            ended=self._ended,
+            wall=clock.wall,
+            clock=clock.boot,
+            trunk=settings["TRUNK"],
+            ring_seconds=settings["RING_SECONDS"],
+            max_call_seconds=settings["MAX_CALL_SECONDS"],
+            no_answer_word=settings["NO_ANSWER_WORD"],
+            incarnation=incarnation,
+            beat=lambda: self._watchdog.beat("follower"),
+        )
+        self._dialer = Dialer(
+            link=parts.link,
+            follower=self._follower,
+            plan=self._plan,
+            store=self._store,
+            may_dial=self._may_dial,
+            clock=clock.boot,
+            calls_per_second=settings["CALLS_PER_SECOND"],
+        )
+        self._ticker = Ticker(
+            database=parts.database,
+            outbox=parts.outbox,
+            doorbell=parts.doorbell,
+            status=self._status,
+            room=self._room,
+            tick=Tick(
+                dial=self._dial,
+                hang_up=self._hang_up,
+                block=self._dialer.block_unreadable,
+                adopt=lambda calls: self._follower.adopt(calls, ours=False),
+                beat=lambda: self._watchdog.beat("ticker"),
+            ),
+            clock=clock.boot,
+            sweep_seconds=settings["SWEEP_SECONDS"],
+        )
+
+    async def run(self, stopped: asyncio.Event) -> int:
+        """Run until `stopped` is set or a part dies; returns the exit code."""
+        self._follower.adopt(self._opened, ours=True)
+        ticker = asyncio.create_task(self._ticker.run(), name="ticker")
+        tasks = {
+            ticker,
+            asyncio.create_task(self._parts.link.run(), name="pbx link"),
+            asyncio.create_task(self._parts.doorbell.run(), name="doorbell"),
+            asyncio.create_task(self._follower.run(), name="follower"),
+            asyncio.create_task(self._follower.breathe(), name="follower's clock"),
+            asyncio.create_task(self._dialer.run(), name="dialer"),
+            asyncio.create_task(self._watch_readiness(), name="readiness"),
+            asyncio.create_task(self._watchdog.run(), name="watchdog"),
+        }
+        stop = asyncio.create_task(stopped.wait(), name="stop")
+        try:
+            ended, _ = await asyncio.wait({stop, *tasks}, return_when=asyncio.FIRST_COMPLETED)
+            dead = ended - {stop}
+            if dead:
+                return _explain(dead.pop())
+            await self._drain(ticker)
+            return 0
+        finally:
+            for task in (stop, *tasks):
+                task.cancel()
+            await asyncio.gather(stop, *tasks, return_exceptions=True)
+
+    async def _drain(self, ticker: asyncio.Task[None]) -> None:
+        """Everything that must be done before we leave, within `DRAIN_SECONDS`. Live calls stay alive."""
+        say(log, logging.INFO, "daemon.draining", "Stopping: no new calls, live ones go on", live=self._follower.in_air)
+        self._stopping = True
+        self._ticker.stop()
+        flushed = False
+        with suppress(TimeoutError):
+            async with asyncio.timeout(self._settings["DRAIN_SECONDS"]):
+                await self._dialer.give_back(STOPPING)
+                # The answer to a claim that was under way may bring rows; they go back too.
+                await asyncio.wait({ticker})
+                await self._dialer.give_back(STOPPING)
+                await self._dialer.drained()
+                await self._ticker.flush()
+                flushed = True
+        say(
+            log,
+            logging.INFO if flushed else logging.WARNING,
+            "daemon.drained",
+            "All outcomes are stored" if flushed else "Leaving; what Supabase did not take yet waits in the outbox",
+            waiting=self._parts.outbox.count,
+            live=self._follower.in_air,
+        )
+
+    # Between the parts
+
+    async def _store(self, records: Sequence[Record]) -> None:
+        await asyncio.gather(*(self._parts.outbox.put(record) for record in records))
+        self._ticker.want()
+
+    def _ended(self, ending: Ending) -> None:
+        self._ai = self._ai.after(ending)
+        self._trunk = self._trunk.after(ending)
+        self._ticker.room_appeared()
+
+    def _dial(self, rows: tuple[ClaimedRow, ...], since: float) -> None:
+        now = clock.wall()
+        self._ai, self._trunk = self._ai.probing(now), self._trunk.probing(now)
+        self._dialer.take(rows, since)
+
+    def _hang_up(self, call_ids: tuple[str, ...]) -> None:
+        for call_id in call_ids:
+            task = asyncio.create_task(self._follower.hang_up(call_id), name=f"hang up {call_id}")
+            self._hang_ups.add(task)
+            task.add_done_callback(self._hang_ups.discard)
+
+    def _may_dial(self) -> str | None:
+        """Asked right before an Originate is written: why not, or None."""
+        if self._stopping:
+            return STOPPING
+        if self._ticker.went_back:
+            return "the database was restored to an earlier time"
+        if not self._ticker.lease_valid:
+            return "the heartbeat in the database had lapsed"
+        return None
+
+    def _room(self) -> int:
+        """How many rows to claim now."""
+        status = self._parts.link.status
+        if not status.ready or self._stopping or self._parts.outbox.problem:
+            return 0
+        now = clock.wall()
+        rate = self._settings["CALLS_PER_SECOND"]
+        unsent = self._dialer.backlog + self._dialer.sending
+        return room(
+            self._ai.allowance(now),
+            self._trunk.allowance(now),
+            max_calls=self._settings["MAX_CALLS"],
+            in_air=self._follower.in_air + self._dialer.backlog,
+            # Only what can be sent within a second is claimed (design section 4).
+            window=max(1, math.floor(rate)),
+            unsent=unsent,
+            max_setup=self._settings["MAX_CALLS"],
+            in_setup=self._follower.in_setup + self._dialer.backlog,
+        )
+
+    def _why_not(self) -> str | None:
+        """Why no calls are placed now, in words, or None."""
+        return (
+            self._ticker.went_back
+            or self._parts.outbox.problem
+            or self._ticker.database_problem
+            or self._parts.link.status.problem
+            or self._ai.problem
+            or self._trunk.problem
+        )
+
+    def _status(self) -> dict[str, object]:
+        """The heartbeat: what the claim must know, and what an operator sees in `call_adapters`."""
+        status = self._parts.link.status
+        return {
+            "pbx": self._settings.pbx_name,
+            "ready": status.ready and not self._stopping,
+            "pbx_boot": status.boot,
+            "trunk": self._settings["TRUNK"],
+            "form": self._settings["DIAL_FORM"].value,
+            "live": self._follower.in_air,
+            "version": __version__,
+            "limits": {
+                "pbx": self._settings["MAX_CALLS"],
+                "user": self._settings["MAX_CALLS_PER_USER"],
+                "campaign": None,
+            },
+            "region": self._settings["DEFAULT_REGION"],
+            "agent_id": self._settings["AGENT_ID"],
+            "problem": self._why_not(),
+            "lease_seconds": LEASE_SECONDS,
+            "max_call_seconds": self._settings["MAX_CALL_SECONDS"],
+            "ring_seconds": self._settings["RING_SECONDS"],
+            "orphan_seconds": self._settings["ORPHAN_AFTER"],
+        }
+
+    async def _watch_readiness(self) -> None:
+        """Tick at once when the PBX becomes ready, and say each change of the breakers once."""
+        ready = False
+        while True:
+            await asyncio.sleep(READINESS_SECONDS)
+            if (now_ready := self._parts.link.status.ready) != ready:
+                ready = now_ready
+                self._ticker.want()
+            problem = self._ai.problem or self._trunk.problem
+            if problem != self._problem:
+                self._problem = problem
+                level, words = (logging.ERROR, problem) if problem else (logging.INFO, "Calls end as they should again")
+                say(log, level, "breaker", words)
+
+
+def _explain(task: "asyncio.Task[object]") -> int:
+    """A task has ended by itself: say why, and return the exit code."""
+    error = task.exception() if not task.cancelled() else None
+    if isinstance(error, Fenced):
+        say(log, logging.CRITICAL, "daemon.fenced", str(error))
+        return EXIT_BUSY
+    log.critical(
+        "The %s has stopped; leaving so that a restart can help. Live calls go on, outcomes are in the outbox.",
+        task.get_name(),
+        exc_info=error,
+    )
+    return EXIT_WEDGED
+
+
+def main(settings: Settings) -> int:
+    """Run the daemon; returns the exit code."""
+    set_up(level=settings["LOG_LEVEL"], style=settings["LOG_FORMAT"], numbers=settings["LOG_NUMBERS"])
+    for secret in settings.secrets:
+        hide(secret)
+    return asyncio.run(_main(settings))
+
+
+async def _main(settings: Settings) -> int:
+    stop = asyncio.Event()
+    _listen_for_signals(stop)
+    try:
+        link_config, supabase_config = _configs(settings)
+        with StateDir.open(settings["STATE_DIR"]) as state:
+            outbox = Outbox(state.outbox_path)
+            try:
+                async with Database(supabase_config) as database:
+                    opened = await _register(settings, state, outbox, database, stop)
+                    if opened is None:
+                        return 0
+                    parts = Parts(
+                        outbox=outbox,
+                        database=database,
+                        link=PbxLink(link_config),
+                        doorbell=Doorbell(supabase_config),
+                    )
+                    return await Daemon(settings, parts, state.identity.incarnation, opened).run(stop)
+            finally:
+                await outbox.close()
+    except StateDirBusy as error:
+        return _refuse(EXIT_BUSY, error)
+    except Fenced as error:
+        return _refuse(EXIT_BUSY, error)
+    except (StateDirError, OutboxUnusable, ValueError) as error:
+        return _refuse(EXIT_CONFIG, error)
+
+
+def _refuse(code: int, error: Exception) -> int:
+    say(log, logging.CRITICAL, "daemon.refused", str(error), code=code)
+    return code
+
+
+def _configs(settings: Settings) -> tuple[PbxConfig, SupabaseConfig]:
+    """What the two links need; raises ValueError with words for the operator."""
+    link = PbxConfig(
+        host=settings["MIKOPBX_HOST"],
+        port=settings["MIKOPBX_AMI_PORT"],
+        username=settings["MIKOPBX_AMI_USERNAME"],
+        password=settings["MIKOPBX_AMI_PASSWORD"],
+        trunk=settings["TRUNK"],
+        form=settings["DIAL_FORM"],
+        ai_context=settings["AI_CONTEXT"],
+        ai_extension=settings["AI_EXTENSION"],
+        window=settings["AMI_WINDOW"],
+        name=settings.pbx_name,
+    )
+    supabase = SupabaseConfig(
+        url=settings["SUPABASE_URL"], key=settings.supabase_key, doorbell=DoorbellMode(settings["DOORBELL"])
+    )
+    for warning in supabase.warnings(clock.wall()):
+        say(log, logging.WARNING, "settings.key", warning)
+    return link, supabase
+
+
+def _listen_for_signals(stop: asyncio.Event) -> None:
+    """The first SIGTERM or Ctrl-C asks, the second insists."""
+
+    def asked() -> None:
+        if stop.is_set():
+            # Nothing is lost by leaving at once: outcomes are in the outbox, unsent rows are found by the next start.
+            os._exit(EXIT_INSISTED)
+        stop.set()
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, asked)
+
+
+async def _register(
+    settings: Settings, state: StateDir, outbox: Outbox, database: Database, stop: asyncio.Event
+) -> tuple[OpenCall, ...] | None:
+    """Register this incarnation, trying until Supabase answers; the calls it holds open for us, or None if stopped."""
+    adapter, expected, nonce = state.begin_incarnation()
+    told = ""
+    # Full jitter up to 15 s: a wrong key or a missing install.sql is mended by hand, and then we start by ourselves.
+    waits = AsyncRetrying(
+        retry=retry_if_exception_type((DatabaseAway, DatabaseRefused)),
+        wait=wait_random_exponential(multiplier=1, max=15),
+        sleep=lambda seconds: _sleep_or_stop(seconds, stop),
+        reraise=True,
+    )
+    async for attempt in waits:
+        if stop.is_set():
+            return None
+        with attempt:
+            try:
+                reply = await database.register(
+                    adapter=adapter,
+                    expected=expected,
+                    nonce=nonce,
+                    pbx=settings.pbx_name,
+                    info={"version": __version__, "pid": os.getpid()},
+                )
+            except (DatabaseAway, DatabaseRefused) as error:
+                if str(error) != told:
+                    told = str(error)
+                    say(log, logging.WARNING, "database.away", "Waiting for Supabase before dialing", problem=told)
+                raise
+    if not reply.accepted:
+        raise Fenced(
+            f"The database knows incarnation {reply.incarnation} of this adapter, this folder {expected}: STATE_DIR "
+            "was copied, or restored from a backup, or another process uses a copy of it. Stop the other one; if there "
+            "is none, move STATE_DIR away, and the adapter starts afresh under a new identity"
+        )
+    state.confirm(reply.incarnation)
+    say(
+        log,
+        logging.INFO,
+        "daemon.registered",
+        "Registered in the database",
+        adapter=adapter,
+        incarnation=reply.incarnation,
+        open_calls=len(reply.open),
+        waiting=outbox.count,
+    )
+    return reply.open
+
+
+async def _sleep_or_stop(seconds: float, stop: asyncio.Event) -> None:
+    with suppress(TimeoutError):
+        async with asyncio.timeout(seconds):
+            await stop.wait()

@@ -1,0 +1,323 @@
+"""Follows every call that may be on the PBX: events in, records out, doubt settled by evidence.
+
+Two kinds of call live here. Calls *on the board* are followed by their events (`core/calls.py`). Calls *in doubt* may
+or may not be on the PBX: an Originate without a Response, a call that no channel list shows after a login, a call that
+an earlier incarnation had claimed. Doubt is settled by `core/recovery.py` from the channel list, the PBX journal and
+the PBX's start time, never by the passing of time alone.
+"""
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import assert_never
+
+from adapter.core.call import resume, start
+from adapter.core.calls import Board, Change, Ended
+from adapter.core.model import AnsweredMark, Channel, ClaimedRow, Ending, OpenCall, Record, ReleaseRecord
+from adapter.core.originate import Originate, slot_of
+from adapter.core.outcomes import outcome_record
+from adapter.core.recovery import End, Follow, Journal, Release, Wait, judge
+from adapter.log import say
+from adapter.pbx import Down, Event, LinkDown, PbxLink, PbxMessage, Up
+
+log = logging.getLogger(__name__)
+
+BREATH_SECONDS = 0.5
+"""How often time is let pass for the board and doubt is looked at: a tenth of the shortest wait in the core (5 s)."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Doubt:
+    """A call of which it is not known whether it is on the PBX."""
+
+    call: OpenCall
+    sent_at: float
+    """Boot clock at (or before) which the Originate was written, for a call of an earlier incarnation its finding."""
+
+    accepted: bool = False
+    """The PBX had answered `Response: Success`."""
+
+    ours: bool = True
+    """This process sent it, or an earlier incarnation of it whose lock we hold."""
+
+    look_at: float = 0.0
+    """Boot clock of the next look."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Known:
+    """What we know of a call on the board beside its life."""
+
+    call: OpenCall
+    sent_at: float
+    accepted: bool = False
+    ours: bool = True
+
+
+class Follower:
+    """Consumer of the link's messages and owner of all calls in the air."""
+
+    def __init__(
+        self,
+        *,
+        link: PbxLink,
+        store: Callable[[Sequence[Record]], Awaitable[None]],
+        ended: Callable[[Ending], None],
+        wall: Callable[[], float],
+        clock: Callable[[], float],
+        trunk: str,
+        ring_seconds: int,
+        max_call_seconds: int,
+        no_answer_word: str,
+        incarnation: int,
+        beat: Callable[[], None],
+    ) -> None:
+        self._link = link
+        self._store = store
+        self._ended = ended
+        self._wall = wall
+        self._clock = clock
+        self._trunk = trunk
+        self._ring_seconds = ring_seconds
+        self._max_call_seconds = max_call_seconds
+        self._no_answer_word = no_answer_word
+        self._incarnation = incarnation
+        self._beat = beat
+        self._board = Board()
+        self._known: dict[str, Known] = {}
+        self._doubts: dict[str, Doubt] = {}
+        self._up_since: float | None = None
+        self._hang_ups: set[str] = set()
+
+    # What the dialer and the ticker ask
+
+    @property
+    def in_air(self) -> int:
+        """Calls that are, or may be, on the PBX."""
+        return len(self._board) + sum(call_id not in self._board for call_id in self._doubts)
+
+    @property
+    def in_setup(self) -> int:
+        """Calls that neither talk nor have ended."""
+        return self._board.in_setup
+
+    @property
+    def in_doubt(self) -> int:
+        """Calls of which it is not known whether they are on the PBX."""
+        return len(self._doubts)
+
+    def knows(self, call_id: str) -> bool:
+        """True for a call that was handed to the link, or is being looked for."""
+        return call_id in self._board or call_id in self._doubts
+
+    def expect(self, row: ClaimedRow, originate: Originate) -> None:
+        """An Originate is about to be written: from now on its events have an owner."""
+        now = self._wall()
+        self._known[row.call_id] = Known(call=OpenCall(row=row, incarnation=self._incarnation), sent_at=self._clock())
+        self._board.add(
+            start(
+                row.call_id,
+                trunk=originate.trunk,
+                ring_seconds=originate.ring_seconds,
+                max_call_seconds=self._max_call_seconds,
+                now=now,
+            )
+        )
+
+    async def accepted(self, call_id: str) -> None:
+        """The PBX answered `Response: Success`."""
+        if (known := self._known.get(call_id)) is not None:
+            self._known[call_id] = replace(known, accepted=True)
+        await self._apply(self._board.on_reply(call_id, True, "", self._wall()))
+
+    def forget(self, call_id: str) -> None:
+        """The Originate was certainly not executed."""
+        self._board.drop(call_id)
+        self._known.pop(call_id, None)
+
+    def doubt(self, call_id: str) -> None:
+        """Bytes were written and no Response came: channels and journal will tell, unless its events came already."""
+        call = self._board.get(call_id)
+        if call is not None and not call.trunk_leg:
+            self._doubt(call_id)
+
+    def adopt(self, calls: Sequence[OpenCall], *, ours: bool) -> None:
+        """Calls that the database holds open and this process did not send (a start, a take-over)."""
+        now = self._clock()
+        for call in calls:
+            if not self.knows(call.row.call_id):
+                self._doubts[call.row.call_id] = Doubt(call=call, sent_at=now, ours=ours)
+                say(log, logging.INFO, "call.found", "Call of an earlier process found open", call=call.row.call_id)
+
+    async def hang_up(self, call_id: str) -> None:
+        """Somebody canceled this call: end it at the PBX by its exact channel."""
+        call = self._board.get(call_id)
+        if call is None or call_id in self._hang_ups:
+            return
+        self._hang_ups.add(call_id)
+        say(log, logging.INFO, "call.cancel", "Hanging up on request", call=call_id)
+        await self._apply(self._board.on_canceled(call_id, self._wall()))
+        try:
+            await self._link.hangup(call.hangup_id)
+        except LinkDown as error:
+            # The command comes again with the next sync, until the call has ended.
+            self._hang_ups.discard(call_id)
+            say(log, logging.WARNING, "call.cancel_failed", "Hang-up not done yet", call=call_id, why=str(error))
+
+    # What it does by itself
+
+    async def run(self) -> None:
+        """Consume the link until canceled."""
+        while True:
+            messages = [await self._link.messages.get()]
+            while not self._link.messages.empty() and len(messages) < 1000:
+                messages.append(self._link.messages.get_nowait())
+            changes: list[Change] = []
+            for message in messages:
+                changes += self._hear(message)
+            await self._apply(changes)
+
+    async def breathe(self) -> None:
+        """Let time pass for the board and settle doubt, until canceled."""
+        while True:
+            await asyncio.sleep(BREATH_SECONDS)
+            self._beat()
+            await self._apply(self._board.on_tick(self._wall()))
+            if self._doubts and self._up_since is not None:
+                try:
+                    await self._settle()
+                except LinkDown:
+                    continue  # The link says so itself; doubt waits for the next login.
+
+    def _hear(self, message: PbxMessage) -> Sequence[Change]:
+        now = self._wall()
+        match message:
+            case Event():
+                return self._board.on_event(message.event, now)
+            case Up():
+                self._up_since = self._clock()
+                changes = self._board.on_seen(message.channels, now)
+                for call in self._board.absent(message.channels):
+                    self._doubt(call.call_id)
+                return changes
+            case Down():
+                self._up_since = None
+                self._hang_ups.clear()
+                return self._board.on_lost(now)
+
+    def _doubt(self, call_id: str) -> None:
+        """A login shows no leg of this call: it ended unseen, never was, or is not listed yet."""
+        known, call = self._known.get(call_id), self._board.get(call_id)
+        if call is not None and known is not None:
+            opened = replace(known.call, answered_at=call.answered_at, originated_at=call.originated_at)
+            self._doubts[call_id] = Doubt(call=opened, sent_at=known.sent_at, accepted=known.accepted, ours=known.ours)
+
+    async def _settle(self) -> None:
+        """Look at every doubt that is due, with one channel list for all of them."""
+        now = self._clock()
+        due = [doubt for doubt in self._doubts.values() if now >= doubt.look_at]
+        if due:
+            channels = await self._link.channels()
+            for doubt in due:
+                await self._settle_one(doubt, channels)
+
+    async def _settle_one(self, doubt: Doubt, channels: Sequence[Channel]) -> None:
+        call_id = doubt.call.row.call_id
+        alive = any(channel.linkedid == call_id for channel in channels)
+        entry = None if alive else await self._link.journal(slot_of(doubt.call.row.claim_number))
+        now = self._clock()
+        if self._up_since is None or self._doubts.get(call_id) is not doubt:
+            return  # The link was lost, or the call ended by its own events, while the PBX was asked.
+        verdict = judge(
+            doubt.call,
+            alive=alive,
+            journal=Journal.read(entry),
+            accepted=doubt.accepted,
+            same_boot=doubt.call.row.pbx_boot is not None and doubt.call.row.pbx_boot == self._link.status.boot,
+            ours=doubt.ours,
+            sent_age=now - doubt.sent_at,
+            login_age=now - self._up_since,
+        )
+        match verdict:
+            case Wait():
+                self._doubts[call_id] = replace(doubt, look_at=now + verdict.seconds)
+            case Follow():
+                await self._follow(doubt, channels)
+            case Release():
+                await self._release(doubt, verdict)
+            case End():
+                await self._end(doubt, verdict)
+            case _:
+                assert_never(verdict)
+
+    async def _follow(self, doubt: Doubt, channels: Sequence[Channel]) -> None:
+        """A leg is alive: the doubt is over and events tell the rest."""
+        call_id = doubt.call.row.call_id
+        del self._doubts[call_id]
+        self._put_on_board(doubt)
+        say(log, logging.INFO, "call.alive", "Call is alive on the PBX and is followed", call=call_id)
+        await self._apply(self._board.on_found(call_id, channels, self._wall()))
+
+    async def _release(self, doubt: Doubt, verdict: Release) -> None:
+        call_id = doubt.call.row.call_id
+        del self._doubts[call_id]
+        self.forget(call_id)
+        say(log, logging.INFO, "call.released", "Row goes back: not dialed", call=call_id, why=verdict.reason)
+        await self._store([ReleaseRecord(call_id=call_id, cause=verdict.cause, reason=verdict.reason)])
+
+    async def _end(self, doubt: Doubt, verdict: End) -> None:
+        call_id = doubt.call.row.call_id
+        del self._doubts[call_id]
+        self._put_on_board(doubt)
+        await self._apply(self._board.on_gone(call_id, self._wall(), verdict.why))
+
+    def _put_on_board(self, doubt: Doubt) -> None:
+        """A call that an earlier process had sent gets a life here; one of our own has one already."""
+        call_id = doubt.call.row.call_id
+        if call_id in self._board:
+            return
+        self._known[call_id] = Known(call=doubt.call, sent_at=doubt.sent_at, accepted=doubt.accepted, ours=doubt.ours)
+        self._board.add(
+            resume(
+                doubt.call,
+                trunk=self._trunk,
+                ring_seconds=doubt.call.row.ring_seconds or self._ring_seconds,
+                max_call_seconds=self._max_call_seconds,
+                now=self._wall(),
+            )
+        )
+
+    async def _apply(self, changes: Sequence[Change]) -> None:
+        """What changed goes to the outbox, then to the log."""
+        records: list[Record] = []
+        for change in changes:
+            match change:
+                case AnsweredMark():
+                    records.append(change)
+                    say(log, logging.INFO, "call.answered", "Callee picked up", call=change.call_id)
+                case Ended():
+                    records.append(self._over(change))
+                case _:
+                    assert_never(change)
+        if records:
+            await self._store(records)
+
+    def _over(self, change: Ended) -> Record:
+        call_id, ending = change.call_id, change.ending
+        self._known.pop(call_id, None)
+        self._doubts.pop(call_id, None)
+        self._hang_ups.discard(call_id)
+        self._ended(ending)
+        say(
+            log,
+            logging.INFO,
+            "call.ended",
+            f"Call ended: {ending.reason}",
+            call=call_id,
+            outcome=ending.outcome.value,
+            talk_seconds=ending.talk_seconds,
+            cause=ending.hangup_cause,
+            sip=ending.sip_code,
+        )
+        return outcome_record(call_id, ending, trunk=self._trunk, no_answer_word=self._no_answer_word)

@@ -1,0 +1,277 @@
+"""One request per tick: records out, heartbeat, room; rows and commands in.
+
+A tick happens at once when the bell rings, when a record waits, or when room appears while rows are known to wait; else
+every `SWEEP_SECONDS`. A claim carries an id made here; while its answer is not in, the same id is asked again, so a
+lost answer costs nothing. The claim comes last in the request, after the records: an adapter never claims over outcomes
+that the database does not know yet.
+"""
+
+import asyncio
+import logging
+import uuid
+from collections.abc import Awaitable, Callable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+
+from tenacity import AsyncRetrying, RetryCallState, retry_if_exception_type, wait_random_exponential
+
+from adapter.core.model import ClaimedRow, OpenCall
+from adapter.log import say
+from adapter.supabase_io.database import Database, DatabaseAway, DatabaseRefused, SyncReply, SyncRequest
+from adapter.supabase_io.doorbell import Doorbell
+from adapter.supabase_io.outbox import Outbox
+
+log = logging.getLogger(__name__)
+
+BATCH = 200
+"""Records in one request: 100 cost about 4.5 ms in the database, and the request stays far below a second."""
+
+TRAIL_SECONDS = 0.15
+"""One more claim after the last empty one: longer than the 100 ms for which the database holds the bell back."""
+
+SPACING_SECONDS = 0.02
+"""Least time between two requests, so that single events of one burst share one."""
+
+
+LEASE_SECONDS = 60.0
+"""How long the database counts this adapter as the one that dials through its PBX, from each heartbeat."""
+
+BELL_GRACE_SECONDS = 2.0
+"""A row younger than this may still be on its way to us through Realtime (polled changes: up to half a second)."""
+
+
+class Fenced(RuntimeError):
+    """A newer incarnation of this adapter is registered: this process must stop."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tick:
+    """What the daemon does with an answer."""
+
+    dial: Callable[[tuple[ClaimedRow, ...], float], None]
+    hang_up: Callable[[tuple[str, ...]], None]
+    block: Callable[[str, str], Awaitable[None]]
+    adopt: Callable[[tuple[OpenCall, ...]], None]
+    beat: Callable[[], None]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Claim:
+    """A claim that was asked for and whose answer is not in; `since` is the boot clock before the first request."""
+
+    id: str
+    room: int
+    since: float
+
+
+class Ticker:
+    """Owner of every request to `call_sync_v1`."""
+
+    def __init__(
+        self,
+        *,
+        database: Database,
+        outbox: Outbox,
+        doorbell: Doorbell,
+        status: Callable[[], Mapping[str, object]],
+        room: Callable[[], int],
+        tick: Tick,
+        clock: Callable[[], float],
+        sweep_seconds: float,
+    ) -> None:
+        self._database = database
+        self._outbox = outbox
+        self._doorbell = doorbell
+        self._status = status
+        self._room = room
+        self._tick = tick
+        self._clock = clock
+        self._sweep = sweep_seconds
+        self._wanted = asyncio.Event()
+        self._stop = asyncio.Event()
+        self._claim: Claim | None = None
+        self._lease_until = float("-inf")
+        self._more = False
+        self._trail = False
+        self._quiet = False
+        self.database_problem: str | None = None
+        self.went_back: str | None = None
+        """Words when the database was restored to an earlier time: then nothing is claimed any more."""
+
+    @property
+    def lease_valid(self) -> bool:
+        """True while the database counts this adapter as the one that dials through its PBX."""
+        return self._clock() < self._lease_until
+
+    def want(self) -> None:
+        """Ask for a tick now: a record waits, or room appeared."""
+        self._wanted.set()
+
+    def room_appeared(self) -> None:
+        """A call ended or the PBX came up: worth a tick only if rows are known to wait."""
+        if self._more:
+            self._wanted.set()
+
+    def stop(self) -> None:
+        """Claim no more, and end `run` after the request that is under way."""
+        self._stop.set()
+        self._wanted.set()
+
+    async def run(self) -> None:
+        """Tick until stopped; raises `Fenced` when this process must not go on."""
+        while not self._stop.is_set():
+            rung = await self._wait()
+            await self._turn(rung=rung)
+            await asyncio.sleep(SPACING_SECONDS)
+
+    async def flush(self) -> None:
+        """Send until the outbox is empty and the answer to the last claim is known."""
+        while self._claim is not None or self._outbox.pending(1):
+            await self._turn(rung=False)
+
+    async def _wait(self) -> bool:
+        """Sleep until the next tick is due; True when the bell asked for it."""
+        if self._stop.is_set():
+            return False
+        timeout = TRAIL_SECONDS if self._trail else self._sweep
+        waits = [asyncio.create_task(self._wanted.wait()), asyncio.create_task(self._doorbell.rung.wait())]
+        try:
+            await asyncio.wait(waits, timeout=timeout, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for task in waits:
+                task.cancel()
+        rung = self._doorbell.rung.is_set()
+        self._wanted.clear()
+        self._doorbell.rung.clear()
+        return rung
+
+    async def _turn(self, *, rung: bool) -> None:
+        trailing, self._trail = self._trail, False
+        # A backlog of records goes first: nothing is claimed over outcomes that the database does not know yet.
+        behind = len(self._outbox.pending(BATCH + 1)) > BATCH
+        may_claim = not (behind or self._stop.is_set() or self.went_back)
+        if self._claim is None and may_claim and (room := self._room()) > 0:
+            self._claim = Claim(id=str(uuid.uuid4()), room=room, since=self._clock())
+        claim = self._claim
+        reply = await self._ask(claim)
+        self._tick.beat()
+        if claim is not None:
+            await self._claimed(claim, reply, by_sweep=not (rung or trailing))
+            # The bell is held back in the database for 100 ms; a row committed in that time has rung no bell.
+            self._trail = rung and not reply.more
+        self._commands(reply)
+
+    async def _ask(self, claim: Claim | None) -> SyncReply:
+        """The request, tried until it is answered or we stop; the claim id makes each try the same claim."""
+        async for attempt in AsyncRetrying(
+            retry=retry_if_exception_type(DatabaseAway),
+            # Full jitter, so that several adapters do not come back in step; 15 s keeps within a lease of 60 s.
+            wait=wait_random_exponential(multiplier=0.5, max=15),
+            sleep=self._sleep,
+            before_sleep=self._away,
+            reraise=True,
+        ):
+            with attempt:
+                started = self._clock()
+                try:
+                    reply = await self._database.sync(self._request(claim))
+                except DatabaseRefused as error:
+                    # A wrong key or a missing function is mended by hand, while we wait.
+                    raise DatabaseAway(str(error)) from error
+                await self._answered(reply, started)
+                return reply
+        raise AssertionError("AsyncRetrying ends by return or raise")
+
+    async def _sleep(self, seconds: float) -> None:
+        """Back off, but wake at a stop: during the drain the tries come closer together instead."""
+        if self._stop.is_set():
+            await asyncio.sleep(min(seconds, 0.5))
+            return
+        with suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self._stop.wait()
+
+    def _request(self, claim: Claim | None) -> SyncRequest:
+        return SyncRequest(
+            records=tuple(self._outbox.pending(BATCH)),
+            status=self._status(),
+            room=claim.room if claim else 0,
+            claim_id=claim.id if claim else None,
+        )
+
+    def _away(self, state: RetryCallState) -> None:
+        error = state.outcome.exception() if state.outcome else None
+        self._tick.beat()
+        self._say_problem(str(error))
+
+    def _say_problem(self, words: str) -> None:
+        if self.database_problem != words:
+            say(
+                log,
+                logging.WARNING,
+                "database.away",
+                "Supabase does not answer as it should; live calls are followed and outcomes kept in the outbox",
+                problem=words,
+                waiting=self._outbox.count,
+            )
+            self.database_problem = words
+
+    async def _answered(self, reply: SyncReply, started: float) -> None:
+        if self.database_problem is not None:
+            self.database_problem = None
+            say(log, logging.INFO, "database.back", "Supabase answers again", waiting=self._outbox.count)
+        if reply.fenced:
+            raise Fenced(
+                "A newer process with this adapter's identity is registered in the database; this one stops. "
+                "Calls in the air go on and are followed by the newer one."
+            )
+        for seq, words in reply.refused:
+            await self._outbox.refuse(seq, words)
+            say(
+                log,
+                logging.ERROR,
+                "record.refused",
+                "The database refused a record; it is kept aside",
+                seq=seq,
+                why=words,
+            )
+        await self._outbox.done(reply.recorded)
+        await self._check_time(reply.claim_number)
+        self._lease_until = started + LEASE_SECONDS if reply.holder else float("-inf")
+
+    async def _check_time(self, claim_number: int) -> None:
+        """The claim number only ever rises; a lower one means a restored backup, in which dialed rows wait again."""
+        highest = self._outbox.highest_claim_number
+        if claim_number >= highest:
+            await self._outbox.note_claim_number(claim_number)
+        elif self.went_back is None:
+            self.went_back = (
+                f"the database gave claim number {claim_number} after {highest}: it was restored to an earlier time, "
+                "and rows dialed since wait there again. Nothing is dialed; calls in the air are followed. Mend "
+                "call_queue by the call_logs you have, then stop the adapter and move STATE_DIR away to start afresh"
+            )
+            say(log, logging.CRITICAL, "database.went_back", self.went_back)
+
+    async def _claimed(self, claim: Claim, reply: SyncReply, *, by_sweep: bool) -> None:
+        self._claim = None
+        if reply.rows:
+            self._tick.dial(reply.rows, claim.since)
+        for item in reply.unreadable:
+            # It was claimed, so it must end; claimed again, it would be as unreadable as before.
+            if item.where == "rows" and item.call_id is not None:
+                await self._tick.block(item.call_id, item.problem)
+        if by_sweep and self._quiet:
+            # The queue was known to be empty before, and nobody rang: did these rows have a bell to ring?
+            missed = sum(1 for row in reply.rows if row.bell_at and reply.now - row.bell_at > BELL_GRACE_SECONDS)
+            if missed:
+                self._doorbell.missed(missed)
+        self._quiet = not reply.more
+
+    def _commands(self, reply: SyncReply) -> None:
+        self._more = reply.more
+        if reply.takeover:
+            self._tick.adopt(reply.takeover)
+        if reply.hangups:
+            self._tick.hang_up(reply.hangups)
+        if self._outbox.pending(1) or (reply.more and self._room() > 0):
+            self._wanted.set()

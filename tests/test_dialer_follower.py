@@ -1,0 +1,406 @@
+"""From a claimed row to its outcome, with the link moved by hand: the crash table, line by line."""
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager
+from typing import cast
+
+import pytest
+
+from adapter.core.model import (
+    AnsweredMark,
+    Ending,
+    Form,
+    OpenCall,
+    Outcome,
+    OutcomeRecord,
+    Record,
+    ReleaseCause,
+    ReleaseRecord,
+)
+from adapter.core.originate import DialPlan
+from adapter.core.recovery import SETTLE
+from adapter.dialer import FRESH_SECONDS, Dialer
+from adapter.follower import Follower
+from adapter.pbx import Down, Event, NotSent, PbxLink, Refused, Unsure
+from tests.support.doubles import TRUNK, HandLink, event, leg, row
+
+ROW = row(7)
+CALL = ROW.call_id
+
+
+class Desk:
+    """Dialer and follower around a link moved by hand, with a clock moved by hand."""
+
+    def __init__(self) -> None:
+        self.link = HandLink()
+        self.records: list[Record] = []
+        self.endings: list[Ending] = []
+        self.now = 1000.0
+        self.why_not: str | None = None
+        self.follower = Follower(
+            link=cast("PbxLink", self.link),
+            store=self._store,
+            ended=self.endings.append,
+            wall=lambda: self.now,
+            clock=lambda: self.now,
+            trunk=TRUNK,
+            ring_seconds=30,
+            max_call_seconds=900,
+            no_answer_word="no_answered",
+            incarnation=1,
+            beat=lambda: None,
+        )
+        self.dialer = Dialer(
+            link=cast("PbxLink", self.link),
+            follower=self.follower,
+            plan=DialPlan(form=Form.TRUNK, trunk=TRUNK, ai_context="all_peers", ai_extension="999", region="MY"),
+            store=self._store,
+            may_dial=lambda: self.why_not,
+            clock=lambda: self.now,
+            calls_per_second=10_000.0,
+        )
+
+    async def _store(self, records: Sequence[Record]) -> None:
+        self.records.extend(records)
+
+    async def until(self, true: Callable[[], object]) -> None:
+        """Let the tasks turn until this is so."""
+        async with asyncio.timeout(10):
+            while not true():
+                await asyncio.sleep(0.005)
+
+    async def age(self, seconds: float) -> None:
+        """Move the clock, and let the follower's own clock turn twice."""
+        self.now += seconds
+        await asyncio.sleep(1.1)
+
+    def tell(self, name: str, at: float, **fields: str) -> None:
+        """An event of the call."""
+        self.link.messages.put_nowait(Event(event(name, CALL, at, **fields)))
+
+    @property
+    def last(self) -> Record:
+        """The newest record."""
+        return self.records[-1]
+
+
+@asynccontextmanager
+async def _desk() -> AsyncIterator[Desk]:
+    desk = Desk()
+    tasks = [asyncio.create_task(part) for part in (desk.follower.run(), desk.follower.breathe(), desk.dialer.run())]
+    desk.link.come_up()
+    await asyncio.sleep(0)
+    try:
+        yield desk
+    finally:
+        for task in tasks:
+            task.cancel()
+        for result in await asyncio.gather(*tasks, return_exceptions=True):
+            if isinstance(result, Exception):
+                raise result
+
+
+async def _sent(desk: Desk) -> None:
+    desk.dialer.take((ROW,), desk.now)
+    await desk.until(lambda: desk.link.sent and not desk.dialer.sending)
+
+
+async def _ring_and_answer(desk: Desk) -> None:
+    desk.tell("Newchannel", 1000.1, ChannelState="0")
+    desk.tell("Newstate", 1001.0, ChannelState="5", ChannelStateDesc="Ringing")
+    desk.tell("Newstate", 1003.0, ChannelState="6", ChannelStateDesc="Up")
+    await desk.until(lambda: desk.records)
+
+
+async def test_an_answered_call_is_marked_and_ended() -> None:
+    async with _desk() as desk:
+        await _sent(desk)
+        await _ring_and_answer(desk)
+        assert isinstance(desk.last, AnsweredMark)
+        desk.tell("HangupRequest", 1010.0, Cause="16")
+        desk.tell("Hangup", 1010.0, Cause="16")
+        desk.link.messages.put_nowait(
+            Event(event("OriginateResponse", CALL, 1003.0, ActionID=CALL, Response="Success", Reason="4"))
+        )
+        await desk.until(lambda: len(desk.records) == 2)
+        assert isinstance(desk.last, OutcomeRecord)
+        assert desk.last.ending.outcome is Outcome.ANSWERED
+        assert desk.last.ending.talk_seconds == 7
+        assert desk.last.log_status == "answered"
+        assert desk.follower.in_air == 0
+        assert desk.endings == [desk.last.ending]
+
+
+async def test_a_row_is_sent_once_however_often_it_is_claimed() -> None:
+    async with _desk() as desk:
+        desk.dialer.take((ROW, ROW), desk.now)
+        desk.dialer.take((ROW,), desk.now)
+        await desk.until(lambda: desk.link.sent and not desk.dialer.sending)
+        desk.dialer.take((ROW,), desk.now)
+        await asyncio.sleep(0.05)
+        assert desk.link.sent == [CALL]
+
+
+async def _released(desk: Desk, cause: ReleaseCause) -> str:
+    await desk.until(lambda: desk.records)
+    assert isinstance(desk.last, ReleaseRecord)
+    assert desk.last.cause is cause
+    assert len(desk.records) == 1
+    assert desk.follower.in_air == 0
+    return desk.last.reason
+
+
+async def test_a_stale_claim_is_not_sent() -> None:
+    async with _desk() as desk:
+        desk.dialer.take((ROW,), desk.now - FRESH_SECONDS - 1)
+        assert "old" in await _released(desk, ReleaseCause.NOT_SENT)
+        assert desk.link.sent == []
+
+
+async def test_a_lapsed_heartbeat_stops_the_send() -> None:
+    async with _desk() as desk:
+        desk.why_not = "the heartbeat in the database had lapsed"
+        desk.dialer.take((ROW,), desk.now)
+        assert "heartbeat" in await _released(desk, ReleaseCause.NOT_SENT)
+        assert desk.link.sent == []
+
+
+async def test_an_explicit_error_of_the_pbx_releases() -> None:
+    async with _desk() as desk:
+        desk.link.replies.append(Refused("Extension does not exist."))
+        desk.dialer.take((ROW,), desk.now)
+        assert await _released(desk, ReleaseCause.PBX_ERROR) == "Extension does not exist."
+
+
+async def test_what_was_never_written_is_released() -> None:
+    async with _desk() as desk:
+        desk.link.replies.append(NotSent("there is no connection to the PBX"))
+        desk.dialer.take((ROW,), desk.now)
+        await _released(desk, ReleaseCause.NOT_SENT)
+
+
+async def test_a_row_that_cannot_be_built_is_blocked_and_others_go_on() -> None:
+    async with _desk() as desk:
+        bad = row(8, caller_id="12\r\nAction: Command")
+        desk.dialer.take((bad, ROW), desk.now)
+        await desk.until(lambda: desk.link.sent)
+        await desk.until(lambda: desk.records)
+        assert isinstance(desk.last, OutcomeRecord)
+        assert (desk.last.call_id, desk.last.ending.outcome) == (bad.call_id, Outcome.BLOCKED)
+        assert desk.last.log_status == "failed"
+        assert desk.link.sent == [CALL]
+
+
+async def test_rows_given_back_at_a_stop_are_released_and_never_sent() -> None:
+    async with _desk() as desk:
+        desk.dialer.take(tuple(row(serial) for serial in range(1, 4)), desk.now)
+        assert await desk.dialer.give_back("the adapter was stopping") == 3
+        await asyncio.sleep(0.05)
+        assert desk.link.sent == []
+        assert [type(record) for record in desk.records] == [ReleaseRecord] * 3
+
+
+async def _in_doubt(desk: Desk, *, executed: bool) -> None:
+    """The Originate was written, no Response came, the link was lost and came back; nothing of the call is listed."""
+
+    def lose() -> None:
+        if executed:
+            desk.link.execute(ROW)
+        desk.link.up = False
+        desk.link.messages.put_nowait(Down(1, "lost"))
+
+    desk.link.before_reply = lose
+    desk.link.replies.append(Unsure("the connection was lost before the PBX answered the Originate"))
+    await _sent(desk)
+    desk.link.before_reply = None
+    await desk.until(desk.link.messages.empty)
+    desk.now += 2
+    desk.link.come_up()
+    await asyncio.sleep(1.1)
+
+
+async def test_doubt_is_not_settled_before_the_settle_time() -> None:
+    async with _desk() as desk:
+        await _in_doubt(desk, executed=False)
+        await desk.age(SETTLE - 3)
+        assert desk.records == []
+        assert desk.follower.in_doubt == 1
+
+
+async def test_the_journal_proves_that_it_never_ran() -> None:
+    async with _desk() as desk:
+        await _in_doubt(desk, executed=False)
+        await desk.age(SETTLE + 1)
+        await _released(desk, ReleaseCause.NEVER_EXECUTED)
+
+
+async def test_a_journal_entry_means_unknown_never_a_second_call() -> None:
+    async with _desk() as desk:
+        await _in_doubt(desk, executed=True)
+        await desk.age(SETTLE + 1)
+        await desk.until(lambda: desk.records)
+        assert isinstance(desk.last, OutcomeRecord)
+        assert desk.last.ending.outcome is Outcome.UNKNOWN
+        assert desk.link.sent == [CALL]
+
+
+async def test_a_restarted_pbx_proves_nothing() -> None:
+    async with _desk() as desk:
+        await _in_doubt(desk, executed=False)
+        desk.link.boot = "2026-01-01 00:05:00"
+        await desk.age(SETTLE + 1)
+        await desk.until(lambda: desk.records)
+        assert isinstance(desk.last, OutcomeRecord)
+        assert desk.last.ending.outcome is Outcome.UNKNOWN
+
+
+async def test_a_call_in_doubt_that_is_alive_is_followed_to_its_end() -> None:
+    async with _desk() as desk:
+        await _in_doubt(desk, executed=True)
+        desk.link.live = (leg(CALL),)
+        await desk.age(SETTLE + 1)
+        await desk.until(lambda: desk.follower.in_doubt == 0)
+        desk.tell("Hangup", desk.now, Cause="17", TechCause="SIP 486 Busy Here")
+        desk.link.messages.put_nowait(
+            Event(event("OriginateResponse", CALL, desk.now, ActionID=CALL, Response="Failure", Reason="0"))
+        )
+        await desk.until(lambda: desk.records)
+        assert isinstance(desk.last, OutcomeRecord)
+        assert desk.last.ending.outcome is Outcome.BUSY
+
+
+async def test_a_call_that_lives_through_a_lost_link_keeps_its_answer() -> None:
+    async with _desk() as desk:
+        await _sent(desk)
+        await _ring_and_answer(desk)
+        desk.link.messages.put_nowait(Down(1, "lost"))
+        desk.now += 30
+        desk.link.come_up((leg(CALL, up=True),))
+        await desk.until(desk.link.messages.empty)
+        desk.tell("Hangup", 1100.0, Cause="16")
+        await desk.until(lambda: len(desk.records) == 2)
+        assert isinstance(desk.last, OutcomeRecord)
+        assert desk.last.ending.outcome is Outcome.ANSWERED
+        assert desk.last.ending.talk_seconds == 97
+        assert not desk.last.ending.estimated
+
+
+async def test_an_answered_call_that_ended_unseen_is_answered_and_estimated() -> None:
+    async with _desk() as desk:
+        await _sent(desk)
+        await _ring_and_answer(desk)
+        desk.link.messages.put_nowait(Down(1, "lost"))
+        desk.now += 30
+        desk.link.come_up()
+        await desk.until(desk.link.messages.empty)
+        await desk.age(SETTLE + 1)
+        await desk.until(lambda: len(desk.records) == 2)
+        assert isinstance(desk.last, OutcomeRecord)
+        assert desk.last.ending.outcome is Outcome.ANSWERED
+        assert desk.last.ending.estimated
+
+
+async def test_one_call_in_doubt_leaves_the_others_as_they_are() -> None:
+    """A channel list asked for because of one call must not make the others lose their evidence."""
+    other = row(9)
+    async with _desk() as desk:
+        await _sent(desk)
+        desk.tell("Newchannel", 1000.1, ChannelState="0")
+        desk.follower.adopt((OpenCall(row=other, incarnation=1),), ours=True)
+        desk.link.live = (leg(other.call_id),)
+        await desk.until(lambda: desk.follower.in_doubt == 0)
+        desk.tell("Hangup", 1000.5, Cause="34", TechCause="SIP 503 Service Unavailable")
+        desk.link.messages.put_nowait(
+            Event(event("OriginateResponse", CALL, 1000.5, ActionID=CALL, Response="Failure", Reason="0"))
+        )
+        await desk.until(lambda: desk.records)
+        assert isinstance(desk.last, OutcomeRecord)
+        assert desk.last.ending.outcome is Outcome.CONGESTION
+
+
+def _adopted(desk: Desk, *, ours: bool = True, **changes: float | bool | None) -> None:
+    desk.follower.adopt((OpenCall(row=ROW, incarnation=1, **changes),), ours=ours)  # type: ignore[arg-type]
+
+
+async def _settled(desk: Desk) -> None:
+    await desk.age(SETTLE + 1)
+    await desk.until(lambda: desk.records)
+
+
+async def test_a_row_claimed_and_not_sent_before_a_crash_is_released() -> None:
+    async with _desk() as desk:
+        _adopted(desk)
+        await _settled(desk)
+        await _released(desk, ReleaseCause.NEVER_EXECUTED)
+
+
+async def test_another_adapters_row_is_never_released() -> None:
+    async with _desk() as desk:
+        _adopted(desk, ours=False)
+        await _settled(desk)
+        assert isinstance(desk.last, OutcomeRecord)
+        assert desk.last.ending.outcome is Outcome.UNKNOWN
+
+
+async def test_a_call_of_the_last_incarnation_that_is_alive_is_followed() -> None:
+    async with _desk() as desk:
+        desk.link.live = (leg(CALL, up=True),)
+        _adopted(desk)
+        await desk.until(lambda: desk.records)
+        assert isinstance(desk.last, AnsweredMark)
+        desk.tell("Hangup", desk.now + 5, Cause="16")
+        await desk.until(lambda: len(desk.records) == 2)
+        assert isinstance(desk.last, OutcomeRecord)
+        assert desk.last.ending.outcome is Outcome.ANSWERED
+
+
+async def test_an_answered_call_of_the_last_incarnation_that_is_gone_stays_answered() -> None:
+    async with _desk() as desk:
+        _adopted(desk, answered_at=900.0)
+        await _settled(desk)
+        assert isinstance(desk.last, OutcomeRecord)
+        assert desk.last.ending.outcome is Outcome.ANSWERED
+        assert desk.last.ending.estimated
+
+
+async def test_a_canceled_call_is_hung_up_by_its_own_channel_once() -> None:
+    async with _desk() as desk:
+        await _sent(desk)
+        desk.tell("Newchannel", 1000.1, ChannelState="0")
+        await desk.until(desk.link.messages.empty)
+        await desk.follower.hang_up(CALL)
+        await desk.follower.hang_up(CALL)
+        assert desk.link.hung_up == [CALL]
+        desk.tell("Hangup", 1002.0, Cause="16")
+        desk.link.messages.put_nowait(
+            Event(event("OriginateResponse", CALL, 1002.0, ActionID=CALL, Response="Failure", Reason="0"))
+        )
+        await desk.until(lambda: desk.records)
+        assert isinstance(desk.last, OutcomeRecord)
+        assert desk.last.ending.outcome is Outcome.CANCELED
+
+
+async def test_a_cancel_while_the_link_is_down_is_done_when_it_is_back() -> None:
+    async with _desk() as desk:
+        await _sent(desk)
+        desk.link.up = False
+        await desk.follower.hang_up(CALL)
+        assert desk.link.hung_up == []
+        desk.link.come_up((leg(CALL),))
+        await desk.follower.hang_up(CALL)
+        assert desk.link.hung_up == [CALL]
+
+
+async def test_an_error_in_one_call_ends_the_dialer() -> None:
+    """A bug must end the process (code 70), not leave a row claimed and forgotten."""
+    desk = Desk()
+
+    async def broken(_records: Sequence[Record]) -> None:
+        raise LookupError("bug")
+
+    desk.dialer._store = cast("Callable[[Sequence[Record]], Awaitable[None]]", broken)
+    desk.why_not = "no"
+    desk.dialer.take((ROW,), desk.now)
+    with pytest.RaisesGroup(LookupError):
+        await asyncio.wait_for(desk.dialer.run(), 5)

@@ -1,0 +1,213 @@
+"""The ticker: one claim id per claim until it is answered, records first, restored databases, the trailing claim."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+from typing import Any, cast
+
+import pytest
+from adapter.supabase_io.doorbell import Doorbell
+
+from adapter.core.model import ClaimedRow, ReleaseCause, ReleaseRecord
+from adapter.supabase_io.database import Database, DatabaseAway, DatabaseRefused
+from adapter.supabase_io.outbox import Outbox
+from adapter.ticker import BATCH, LEASE_SECONDS, Fenced, Tick, Ticker
+from tests.support.doubles import ScriptedDatabase, SilentBell, reply, row
+
+
+class Desk:
+    """A ticker with everything around it scripted."""
+
+    def __init__(self, outbox: Outbox) -> None:
+        self.database = ScriptedDatabase()
+        self.outbox = outbox
+        self.bell = SilentBell()
+        self.room = 5
+        self.now = 100.0
+        self.dialed: list[ClaimedRow] = []
+        self.blocked: list[str] = []
+        self.hung_up: list[str] = []
+        self.ticker = Ticker(
+            database=cast("Database", self.database),
+            outbox=outbox,
+            doorbell=cast("Doorbell", self.bell),
+            status=lambda: {"ready": True},
+            room=lambda: self.room,
+            tick=Tick(
+                dial=lambda rows, since: self.dialed.extend(rows),
+                hang_up=self.hung_up.extend,
+                block=self._block,
+                adopt=lambda calls: None,
+                beat=lambda: None,
+            ),
+            clock=lambda: self.now,
+            sweep_seconds=30.0,
+        )
+
+    async def _block(self, call_id: str, why: str) -> None:
+        self.blocked.append(f"{call_id} {why}")
+
+    async def turns(self, count: int) -> None:
+        """Run until `count` requests were made."""
+        task = asyncio.create_task(self.ticker.run())
+        self.ticker.want()
+        try:
+            async with asyncio.timeout(10):
+                while len(self.database.requests) < count and not task.done():
+                    await asyncio.sleep(0.005)
+                await asyncio.sleep(0.03)
+        finally:
+            task.cancel()
+            results = await asyncio.gather(task, return_exceptions=True)
+        if isinstance(results[0], Exception):
+            raise results[0]
+
+
+@pytest.fixture
+async def desk(tmp_path: Path) -> AsyncIterator[Desk]:
+    outbox = Outbox(tmp_path / "outbox.sqlite3")
+    yield Desk(outbox)
+    await outbox.close()
+
+
+def _release(serial: int) -> ReleaseRecord:
+    return ReleaseRecord(call_id=row(serial).call_id, cause=ReleaseCause.NOT_SENT, reason="test")
+
+
+async def test_a_lost_answer_is_asked_again_with_the_same_claim_id(desk: Desk) -> None:
+    desk.database.answers.extend([DatabaseAway("timeout"), DatabaseRefused("mended soon"), reply(rows=(row(1),))])
+    await desk.turns(3)
+    first, second, third = desk.database.requests[:3]
+    assert first.claim_id is not None
+    assert first.claim_id == second.claim_id == third.claim_id
+    assert first.room == third.room == 5
+    assert [r.row_id for r in desk.dialed] == [1]
+    assert desk.ticker.database_problem is None
+
+
+async def test_the_same_claim_is_asked_even_when_the_pbx_went_away_meanwhile(desk: Desk) -> None:
+    def away(_request: object) -> Any:
+        desk.room = 0
+        raise DatabaseAway("answer lost")
+
+    desk.database.answers.extend([away, reply(rows=(row(1),))])
+    await desk.turns(2)
+    assert desk.database.requests[1].claim_id == desk.database.requests[0].claim_id
+    assert desk.dialed
+
+
+async def test_each_answered_claim_gets_a_new_id(desk: Desk) -> None:
+    desk.database.answers.extend([reply(rows=(row(1),), more=True), reply(rows=(row(2),))])
+    await desk.turns(2)
+    assert desk.database.requests[0].claim_id != desk.database.requests[1].claim_id
+    assert [r.row_id for r in desk.dialed] == [1, 2]
+
+
+async def test_records_are_sent_until_they_are_recorded(desk: Desk) -> None:
+    await desk.outbox.put(_release(1))
+    await desk.outbox.put(_release(2))
+    desk.database.answers.append(reply(recorded=(1,), refused=((2, "no such kind"),)))
+    await desk.turns(1)
+    assert len(desk.database.requests[0].records) == 2
+    assert desk.outbox.count == 0
+    assert desk.outbox.refused_count == 1
+
+
+async def test_nothing_is_claimed_over_a_backlog_of_records(desk: Desk) -> None:
+    await asyncio.gather(*(desk.outbox.put(_release(i)) for i in range(BATCH + 1)))
+    await desk.turns(2)
+    first, second = desk.database.requests[:2]
+    assert first.claim_id is None
+    assert first.room == 0
+    assert second.claim_id is not None
+
+
+async def test_a_fenced_process_stops(desk: Desk) -> None:
+    desk.database.answers.append(reply(fenced=True))
+    with pytest.raises(Fenced, match="newer process"):
+        await desk.turns(1)
+
+
+async def test_a_restored_database_stops_the_dialing_and_says_so(desk: Desk) -> None:
+    await desk.outbox.note_claim_number(50)
+    desk.database.answers.append(reply(claim_number=40, rows=(row(1),), more=True))
+    await desk.turns(2)
+    assert desk.ticker.went_back is not None
+    assert "restored" in desk.ticker.went_back
+    assert all(request.claim_id is None for request in desk.database.requests[1:])
+    assert desk.outbox.highest_claim_number == 50
+
+
+async def test_the_lease_counts_from_before_the_request(desk: Desk) -> None:
+    def slow(_request: object) -> Any:
+        desk.now += 50.0
+        return reply()
+
+    desk.database.answers.append(slow)
+    await desk.turns(1)
+    assert desk.ticker.lease_valid
+    desk.now += LEASE_SECONDS - 50.0
+    assert not desk.ticker.lease_valid
+
+
+async def test_no_lease_without_the_hold(desk: Desk) -> None:
+    desk.database.answers.append(reply(holder=False))
+    await desk.turns(1)
+    assert not desk.ticker.lease_valid
+
+
+async def test_a_bell_is_followed_by_one_trailing_claim(desk: Desk) -> None:
+    desk.bell.rung.set()
+    await desk.turns(2)
+    assert len(desk.database.requests) == 2
+
+
+async def _swept(desk: Desk, bell_at: float | None) -> int:
+    """An empty claim, then a sweep that finds one row inserted at `bell_at`; how many rows count as missed?"""
+    desk.database.answers.extend([reply(), reply(rows=(row(1, bell_at=bell_at),))])
+    await desk.turns(1)
+    await desk.turns(2)
+    return desk.bell.missed_rows
+
+
+@pytest.mark.parametrize(
+    ("bell_at", "missed"),
+    [(990.0, 1), (999.5, 0), (None, 0)],
+    ids=["the bell was silent", "still on its way", "no bell to ring"],
+)
+async def test_rows_that_the_bell_never_rang_for_are_counted(desk: Desk, bell_at: float | None, missed: int) -> None:
+    assert await _swept(desk, bell_at) == missed
+
+
+async def test_rows_of_a_known_backlog_are_not_missed(desk: Desk) -> None:
+    old: Callable[[int], ClaimedRow] = lambda serial: row(serial, bell_at=10.0)  # noqa: E731
+    desk.database.answers.extend([reply(rows=(old(1),), more=True), reply(rows=(old(2),))])
+    await desk.turns(2)
+    assert desk.bell.missed_rows == 0
+
+
+async def test_commands_reach_the_calls(desk: Desk) -> None:
+    desk.database.answers.append(reply(hangups=("a", "b")))
+    await desk.turns(1)
+    assert desk.hung_up == ["a", "b"]
+
+
+async def test_stop_ends_the_run_and_flush_empties_the_outbox(desk: Desk) -> None:
+    await desk.outbox.put(_release(1))
+    desk.ticker.stop()
+    await asyncio.wait_for(desk.ticker.run(), 5)
+    await asyncio.wait_for(desk.ticker.flush(), 5)
+    assert desk.outbox.count == 0
+    assert all(request.claim_id is None for request in desk.database.requests)
+
+
+async def test_room_that_appears_asks_only_when_rows_wait(desk: Desk) -> None:
+    desk.database.answers.append(reply(more=True))
+    desk.room = 0
+    await desk.turns(1)
+    before = len(desk.database.requests)
+    desk.ticker.room_appeared()
+    task = asyncio.create_task(desk.ticker.run())
+    await asyncio.sleep(0.1)
+    task.cancel()
+    assert len(desk.database.requests) == before + 1
