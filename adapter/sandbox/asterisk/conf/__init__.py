@@ -1,0 +1,1 @@
+"""Configuration templates; `@NAME@` is filled in by `adapter.sandbox.asterisk.render`."""

@@ -1,0 +1,251 @@
+"""Two real Asterisks on loopback: a MikoPBX-like PBX and a carrier with a callee behind every number."""
+
+import asyncio
+import secrets
+import signal
+import socket
+import tempfile
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Self
+
+from adapter.sandbox.asterisk import ami_login, dialplan, install, ports, render, rundir, witness
+from adapter.sandbox.asterisk.install import Asterisk
+from adapter.sandbox.asterisk.instance import AsteriskFailed, Instance
+from adapter.sandbox.asterisk.witness import Invite
+
+HOST = "127.0.0.1"
+
+TRUNK = "SIP-TRUNK-5A0D0001"
+TRUNK_DOWN = "SIP-TRUNK-5A0D0002"
+"""Qualified and dead: calls fail at once, without any channel."""
+
+TRUNK_NO_CONTACT = "SIP-TRUNK-5A0D0003"
+"""A provider that should have registered and has not."""
+
+TRUNK_SILENT = "SIP-TRUNK-5A0D0004"
+"""Not qualified, and every packet is swallowed: nothing happens until a timer runs out (32 s, or the ring limit)."""
+
+AI_EXTENSION = "999"
+
+QUALIFY_SECONDS = 2
+"""MikoPBX asks once a minute; a test does not wait that long for a trunk to be found dead."""
+
+TRUNK_SECONDS = 10.0
+"""The first OPTIONS is answered within milliseconds, once the PBX has sent it."""
+
+TRIES = 3
+"""Other programs may take a port between our look and Asterisk's bind; three times in a row is no coincidence."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ports:
+    """Ports of 127.0.0.1 of one pair."""
+
+    ami: int
+    sip: int
+    carrier_sip: int
+
+    @classmethod
+    def free(cls) -> Self:
+        """Ports that nobody uses right now."""
+        return cls(
+            ami=ports.free(socket.SOCK_STREAM),
+            sip=ports.free(socket.SOCK_DGRAM),
+            carrier_sip=ports.free(socket.SOCK_DGRAM),
+        )
+
+
+class RealPbx:
+    """The running pair. Use `async with RealPbx.started() as pbx`.
+
+    `port`, `username`, `password` and `trunk` are what the daemon is given; `calls` is the witness. For tests:
+    `restart`, `kill` + `start`, `freeze` + `thaw`, `reload`, and the users and trunks that lack something.
+    """
+
+    host = HOST
+    ai_context = "all_peers"
+    ai_extension = AI_EXTENSION
+
+    def __init__(self, *, asterisk: Asterisk, folder: Path, listen: Ports, trunk: str) -> None:
+        self.version = asterisk.version
+        self.trunk = trunk
+        self.ports = listen
+        self.port = listen.ami
+        self.username = "dialer"
+        self.password = secrets.token_urlsafe(16)
+        """Of this user and of all others."""
+
+        self.witness = "witness"
+        """A user with the same rights and filters, for a second connection."""
+
+        self.folder = folder
+        self._asterisk = asterisk
+        self._carrier_folder = folder / "carrier"
+        self._pbx = Instance(asterisk, folder / "pbx")
+        self._carrier = Instance(asterisk, self._carrier_folder)
+
+    @classmethod
+    @asynccontextmanager
+    async def started(
+        cls, *, ports: Ports | None = None, trunk: str = TRUNK, keep: bool = False
+    ) -> AsyncIterator[Self]:
+        """A running pair, stopped at the end. Free ports by default; `keep` leaves configuration and logs behind.
+
+        Raises `AsteriskMissing` if scripts/asterisk install was not run, `AsteriskFailed` if it does not start.
+        """
+        asterisk = await asyncio.to_thread(install.find)
+        parent = asterisk.root / "tmp" if asterisk.root else Path(tempfile.gettempdir())
+        with _silence() as silent_port, rundir.made(parent, keep=keep) as folder:
+            pbx = await cls._begin(asterisk, folder, ports, trunk, silent_port)
+            try:
+                yield pbx
+            finally:
+                await pbx.stop()
+
+    @classmethod
+    async def _begin(cls, asterisk: Asterisk, folder: Path, fixed: Ports | None, trunk: str, silent_port: int) -> Self:
+        for tried in range(1, TRIES + 1):
+            place = folder / str(tried)
+            pbx = cls(asterisk=asterisk, folder=place, listen=fixed or Ports.free(), trunk=trunk)
+            pbx._write(silent_port)
+            try:
+                await pbx._start_both()
+            except BaseException as error:
+                await pbx.stop()
+                if not isinstance(error, AsteriskFailed) or tried == TRIES:
+                    raise
+            else:
+                return pbx
+        raise AssertionError("unreachable")
+
+    # ---- what a test may do to it
+
+    async def start(self) -> None:
+        """Start the PBX, on the same ports and with the database of the last run; returns when it takes calls."""
+        await self._pbx.start()
+        if not await ami_login.lets_in(HOST, self.port, self.username, self.password):
+            raise AsteriskFailed(f"Nobody answers as our PBX on AMI port {self.port}:\n{self._pbx.log_tail()}")
+        if self._carrier.pid is not None:
+            await self._trunk_up()
+
+    async def kill(self) -> None:
+        """SIGKILL the PBX: no event, all its sockets close; the carrier notices nothing."""
+        await self._pbx.kill()
+
+    async def restart(self) -> None:
+        """Restart the PBX as MikoPBX does: `core stop now` (calls are cut, with events, then Shutdown), fresh start."""
+        await self._pbx.stop()
+        await self.start()
+
+    def freeze(self) -> None:
+        """Stop the PBX from executing and answering; its sockets still take bytes."""
+        self._pbx.send(signal.SIGSTOP)
+
+    def thaw(self) -> None:
+        """Let it go on; it executes what has come in meanwhile."""
+        self._pbx.send(signal.SIGCONT)
+
+    async def reload(self) -> None:
+        """`core reload`: connections and calls survive it."""
+        await self._pbx.cli("core reload")
+
+    async def kill_carrier(self) -> None:
+        """SIGKILL the carrier: the PBX finds its trunk dead within some seconds."""
+        await self._carrier.kill()
+
+    async def start_carrier(self) -> None:
+        """Start it again."""
+        await self._carrier.start()
+
+    async def cli(self, command: str) -> str:
+        """What a CLI command of the PBX prints."""
+        return await self._pbx.cli(command)
+
+    # ---- the witness
+
+    @property
+    def calls(self) -> list[Invite]:
+        """One entry per INVITE that reached the carrier, in order, over all restarts of the PBX."""
+        path = self._carrier_folder / "witness"
+        return witness.read(path.read_text(encoding="utf-8")) if path.exists() else []
+
+    def invites(self, number: str) -> list[Invite]:
+        """The INVITEs for one number, given in any form that ends in the same national number."""
+        wanted = _national(number)
+        return [invite for invite in self.calls if _national(invite.number) == wanted]
+
+    async def idle(self) -> None:
+        """Return when every leg at the carrier has ended."""
+        while any(invite.ended is None for invite in self.calls):  # noqa: ASYNC110 - a file gives no sign
+            await asyncio.sleep(0.05)
+
+    def logs(self) -> str:
+        """The end of both logs, for somebody who looks for the reason of a failure."""
+        return f"-- pbx\n{self._pbx.log_tail()}\n-- carrier\n{self._carrier.log_tail()}"
+
+    # ---- begin and end
+
+    def _write(self, silent_port: int) -> None:
+        """Both configurations."""
+        seen = "/" / self.folder.relative_to(self._asterisk.root) if self._asterisk.root else self.folder
+        for role, name, sip in (("pbx", "mikopbx", self.ports.sip), ("carrier", "carrier", self.ports.carrier_sip)):
+            rtp_first, rtp_last = ports.rtp_range()
+            values = {
+                "DIR": str(seen / role),
+                "SYSTEM_NAME": name,
+                "SIP_PORT": str(sip),
+                "RTP_FIRST": str(rtp_first),
+                "RTP_LAST": str(rtp_last),
+                "AMI_PORT": str(self.ports.ami),
+                "USERNAME": self.username,
+                "PASSWORD": self.password,
+                "TRUNK": self.trunk,
+                "TRUNK_DOWN": TRUNK_DOWN,
+                "TRUNK_NO_CONTACT": TRUNK_NO_CONTACT,
+                "TRUNK_SILENT": TRUNK_SILENT,
+                "CARRIER_SIP_PORT": str(self.ports.carrier_sip),
+                "SILENT_SIP_PORT": str(silent_port),
+                "QUALIFY_SECONDS": str(QUALIFY_SECONDS),
+                "AI_EXTENSION": self.ai_extension,
+                "AI_EXTENSIONS": dialplan.ai(),
+                "CALLEE_EXTENSIONS": dialplan.callees(),
+                "WITNESS": str(seen / "carrier" / "witness"),
+            }
+            render.write(role, self.folder / role, values)
+
+    async def _start_both(self) -> None:
+        # The carrier first, so that the PBX's first look at its trunk finds somebody.
+        await self._carrier.start()
+        await self.start()
+        for instance, port in ((self._carrier, self.ports.carrier_sip), (self._pbx, self.ports.sip)):
+            if f"{HOST}:{port}" not in await instance.cli("pjsip show transports"):
+                raise AsteriskFailed(f"SIP port {port} could not be had:\n{instance.log_tail()}")
+
+    async def _trunk_up(self) -> None:
+        """Wait until the PBX has asked its carrier for the first time: until then it takes the trunk for dead."""
+        try:
+            async with asyncio.timeout(TRUNK_SECONDS):
+                while "Avail " not in await self._pbx.cli(f"pjsip show aor {self.trunk}"):
+                    await self._pbx.cli(f"pjsip qualify {self.trunk}")
+                    await asyncio.sleep(0.05)
+        except TimeoutError:
+            raise AsteriskFailed(f"The carrier does not answer the PBX:\n{self.logs()}") from None
+
+    async def stop(self) -> None:
+        """Stop both. `started` does it."""
+        await asyncio.gather(self._pbx.stop(), self._carrier.stop())
+
+
+@contextmanager
+def _silence() -> Iterator[int]:
+    """A UDP port that takes every packet and never answers."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as nobody:
+        nobody.bind((HOST, ports.free(socket.SOCK_DGRAM)))
+        yield nobody.getsockname()[1]
+
+
+def _national(number: str) -> str:
+    return "".join(ch for ch in number if ch.isdigit())[-10:]
