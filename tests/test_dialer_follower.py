@@ -28,6 +28,14 @@ from tests.support.doubles import TRUNK, HandLink, event, leg, row
 ROW = row(7)
 CALL = ROW.call_id
 
+BREATH = 0.02
+"""The follower's own clock turns this often in these tests."""
+
+
+@pytest.fixture(autouse=True)
+def _quick_breath(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("adapter.follower.BREATH_SECONDS", BREATH)
+
 
 class Desk:
     """Dialer and follower around a link moved by hand, with a clock moved by hand."""
@@ -73,7 +81,7 @@ class Desk:
     async def age(self, seconds: float) -> None:
         """Move the clock, and let the follower's own clock turn twice."""
         self.now += seconds
-        await asyncio.sleep(1.1)
+        await asyncio.sleep(3 * BREATH)
 
     def tell(self, name: str, at: float, **fields: str) -> None:
         """An event of the call."""
@@ -217,7 +225,7 @@ async def _in_doubt(desk: Desk, *, executed: bool) -> None:
     await desk.until(desk.link.messages.empty)
     desk.now += 2
     desk.link.come_up()
-    await asyncio.sleep(1.1)
+    await asyncio.sleep(3 * BREATH)
 
 
 async def test_doubt_is_not_settled_before_the_settle_time() -> None:
