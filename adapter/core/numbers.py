@@ -8,6 +8,7 @@ but of an unknown range is only warned of, because the metadata lags behind new 
 import re
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import assert_never
 
 import phonenumbers
 from phonenumbers import PhoneNumber, PhoneNumberFormat, ValidationResult, shortnumberinfo
@@ -103,13 +104,16 @@ def trunk_form(e164: str, style: str, region: str) -> str:
 
     Raises `NumberRefused` where that form does not fit into a dial string.
     """
-    match NumberStyle(style):
+    wanted = NumberStyle(style)
+    match wanted:
         case NumberStyle.E164:
             form = e164.removeprefix("+")
         case NumberStyle.PLUS:
             form = e164
         case NumberStyle.NATIONAL:
             form = _at_home(e164, region)
+        case _:
+            assert_never(wanted)
     if not _DIALABLE.fullmatch(form):
         raise NumberRefused("the number does not fit into a dial string in the form this trunk wants")
     return form

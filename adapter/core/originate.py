@@ -29,9 +29,6 @@ from adapter.core.numbers import Number, NumberRefused, NumberStyle, parse, same
 MAX_LINE_BYTES = 1022
 """Of one AMI line, header name included, without CR LF (asterisk main/manager.c)."""
 
-MAX_CHANNEL_CHARS = 255
-"""Asterisk cuts `Channel` there, without a word."""
-
 MAX_HEADERS = 110
 """Asterisk takes 128 lines per action; the rest is for Action, ActionID and what a link may add."""
 
@@ -88,6 +85,8 @@ _CALL_ID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 _ID = re.compile(r"[0-9A-Za-z_-]{1,64}")
 _CALLER_ID = re.compile(r"\+?[0-9]{3,15}")
 _TRUNK = re.compile(r"[A-Za-z0-9_-]{1,64}")
+"""Short enough that no dial string reaches the 255 characters at which Asterisk cuts it without a word."""
+
 _CONTEXT = re.compile(r"[A-Za-z0-9_-]{1,79}")
 _EXTENSION = re.compile(r"[0-9A-Za-z*#]{1,40}")
 _FAMILY = re.compile(r"[a-z0-9-]{1,40}")
@@ -173,8 +172,6 @@ def build(row: ClaimedRow, plan: DialPlan) -> Originate:
     slot = slot_of(row.claim_number)
     bound = ring_seconds + plan.max_call_seconds
     channel = f"PJSIP/{_trunk_form(number, plan)}@{plan.trunk}"
-    if len(channel) > MAX_CHANNEL_CHARS:
-        raise RowRefused("the dial string is longer than Asterisk takes")
     caller_id = _caller_id(row, plan, number)
     headers = (
         ("Channel", channel),

@@ -127,3 +127,12 @@ def test_a_list_of_legs_finds_answers_and_absences() -> None:
     assert mark.call_id == A
     assert [call.call_id for call in calls.absent(listed)] == [B]
     assert all(call.gap for call in calls)
+
+
+def test_a_list_asked_for_because_of_one_call_touches_no_other() -> None:
+    calls = board()
+    listed = (Channel(name=f"PJSIP/{TRUNK}-a", uniqueid=A, linkedid=A, up=True, duration=9),)
+    [mark] = calls.on_found(A, listed, 9)
+    assert isinstance(mark, AnsweredMark)
+    assert [call.gap for call in calls] == [True, False]
+    assert calls.on_found("stranger", listed, 9) == ()

@@ -18,6 +18,7 @@ from adapter.core.originate import (
     DialPlan,
     Originate,
     RowRefused,
+    _check_line,
     build,
     exact,
     journal_value,
@@ -295,6 +296,27 @@ def test_a_line_is_measured_in_bytes_with_its_name() -> None:
 def test_a_plan_no_pbx_would_take_is_none(change: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match=r"cannot|ring limit|not a valid"):
         replace(PLAN, **change)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "words"),
+    [
+        ("Context", "a\r\nAction: Command", "Context holds a control character"),
+        ("Variable", "x=\x7f", "Variable holds a control character"),
+        ("Variable", "a=1,b=2", "holds a comma"),
+        ("Variable", "__x=" + "é" * 506, "x is too long"),
+    ],
+)
+def test_the_last_gate_does_not_trust_what_came_before(name: str, value: str, words: str) -> None:
+    with pytest.raises(RowRefused, match=words):
+        _check_line(name, value)
+    _check_line("CallerID", "<1>,2")
+
+
+def test_the_longest_dial_string_is_not_cut() -> None:
+    plan = replace(PLAN, trunk="T" * 64, number_style="plus")
+    row = replace(ROW, phone_number="+883140123456789", e164="+883140123456789")
+    assert len(headers(build(row, plan))["Channel"]) < 255
 
 
 # For any input at all
