@@ -1,15 +1,13 @@
 """Settings: read once from the environment and an explicit `.env`, checked all at once, frozen.
 
 The table `SETTINGS` is the only place where a name, its default and the reason for it stand; `.env.example` and
-`docs/reference/settings.md` are made from it (`python -m adapter.settings`). Values in the process environment win over
+`docs/reference/settings.md` are made from it (`python -m adapter.reference`). Values in the process environment win over
 those of the file, as containers expect; the file is read without interpolation (ENV-01: `${` in a password would be
 altered silently) and never searched for (ENV-02).
 """
 
-import argparse
 import os
 import re
-import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -429,68 +427,6 @@ def _absent(env_file: Path) -> Mapping[str, str | None]:
     raise FileNotFoundError(f"there is no file {env_file}")
 
 
-def env_example() -> str:
-    """Text of `.env.example`."""
-    lines = [
-        "# Settings of mikopbx-adapter: copy to .env and fill in; `mikopbx-adapter run --env-file .env` reads it.",
-        "# In Docker the same names are environment variables. Lines that begin with # show the default.",
-        "# Made from adapter/settings.py by `python -m adapter.settings env`.",
-    ]
-    group = ""
-    for setting in SETTINGS:
-        if setting.group != group:
-            group = setting.group
-            lines += ["", f"# ---- {group}"]
-        lines += ["", *_wrapped(setting.why)]
-        required = setting.default is MISSING or setting.name == "SUPABASE_SERVICE_ROLE_KEY"
-        lines.append(f"{setting.name}={setting.example}" if required else f"#{setting.name}={setting.default}")
-    return "\n".join(lines) + "\n"
-
-
-def _wrapped(text: str, width: int = 110) -> list[str]:
-    out, line = [], "#"
-    for word in text.split():
-        if len(line) + len(word) + 1 > width:
-            out.append(line)
-            line = "#"
-        line += " " + word
-    return [*out, line]
-
-
-def reference() -> str:
-    """Text of `docs/reference/settings.md`."""
-    lines = [
-        "# Settings",
-        "",
-        "Made from `adapter/settings.py` by `python -m adapter.settings reference`. The process environment wins over",
-        "the file given with `--env-file`. All errors are told at once; the exit code is then 78.",
-    ]
-    group = ""
-    for setting in SETTINGS:
-        if setting.group != group:
-            group = setting.group
-            lines += ["", f"## {group}", "", "| name | default | meaning |", "| --- | --- | --- |"]
-        default = (
-            "required" if setting.default is MISSING else (f"`{setting.default}`" if setting.default != "" else "none")
-        )
-        if setting.name == "SUPABASE_SERVICE_ROLE_KEY":
-            default = "required"
-        lines.append(f"| `{setting.name}` | {default} | {setting.why}{' Secret.' if setting.secret else ''} |")
-    return "\n".join(lines) + "\n"
-
-
-def main() -> int:
-    """Print `.env.example` or the reference page."""
-    parser = argparse.ArgumentParser(description="Print what is made from the table of settings.")
-    parser.add_argument("what", choices=("env", "reference"))
-    sys.stdout.write(env_example() if parser.parse_args().what == "env" else reference())
-    return 0
-
-
 def from_process(env_file: Path | None) -> Settings:
     """Settings of this process: its environment over `env_file`."""
     return read(os.environ, env_file)
-
-
-if __name__ == "__main__":
-    raise SystemExit(main())

@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 
 from adapter.core.model import Form
-from adapter.settings import SETTINGS, SettingsError, env_example, read, reference
+from adapter.reference import env_example, outcomes_page, settings_page
+from adapter.settings import SETTINGS, SettingsError, read
 
 ROOT = Path(__file__).parents[1]
 
@@ -121,7 +122,8 @@ def test_every_setting_says_why() -> None:
 
 def test_generated_files_are_current() -> None:
     assert (ROOT / ".env.example").read_text("utf-8") == env_example()
-    assert (ROOT / "docs/reference/settings.md").read_text("utf-8") == reference()
+    assert (ROOT / "docs/reference/settings.md").read_text("utf-8") == settings_page()
+    assert (ROOT / "docs/reference/outcomes.md").read_text("utf-8") == outcomes_page()
 
 
 def test_the_example_file_is_complete(tmp_path: Path) -> None:

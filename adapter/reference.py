@@ -1,0 +1,105 @@
+"""Prints the files that are made from the tables: `.env.example`, the pages of settings and of outcomes."""
+
+import argparse
+import sys
+
+from adapter.core.model import Outcome
+from adapter.core.outcomes import RULES, Retry
+from adapter.settings import MISSING, SETTINGS
+
+
+def env_example() -> str:
+    """Text of `.env.example`."""
+    lines = [
+        "# Settings of mikopbx-adapter: copy to .env and fill in; `mikopbx-adapter run --env-file .env` reads it.",
+        "# In Docker the same names are environment variables. Lines that begin with # show the default.",
+        "# Made from adapter/settings.py by `python -m adapter.reference env`.",
+    ]
+    group = ""
+    for setting in SETTINGS:
+        if setting.group != group:
+            group = setting.group
+            lines += ["", f"# ---- {group}"]
+        lines += ["", *_wrapped(setting.why)]
+        required = setting.default is MISSING or setting.name == "SUPABASE_SERVICE_ROLE_KEY"
+        lines.append(f"{setting.name}={setting.example}" if required else f"#{setting.name}={setting.default}")
+    return "\n".join(lines) + "\n"
+
+
+def _wrapped(text: str, width: int = 110) -> list[str]:
+    out, line = [], "#"
+    for word in text.split():
+        if len(line) + len(word) + 1 > width:
+            out.append(line)
+            line = "#"
+        line += " " + word
+    return [*out, line]
+
+
+def settings_page() -> str:
+    """Text of `docs/reference/settings.md`."""
+    lines = [
+        "# Settings",
+        "",
+        "Made from `adapter/settings.py` by `python -m adapter.reference settings`. The process environment wins over",
+        "the file given with `--env-file`. All errors are told at once; the exit code is then 78.",
+    ]
+    group = ""
+    for setting in SETTINGS:
+        if setting.group != group:
+            group = setting.group
+            lines += ["", f"## {group}", "", "| name | default | meaning |", "| --- | --- | --- |"]
+        default = (
+            "required" if setting.default is MISSING else (f"`{setting.default}`" if setting.default != "" else "none")
+        )
+        if setting.name == "SUPABASE_SERVICE_ROLE_KEY":
+            default = "required"
+        lines.append(f"| `{setting.name}` | {default} | {setting.why}{' Secret.' if setting.secret else ''} |")
+    return "\n".join(lines) + "\n"
+
+
+_RETRIED = {
+    Retry.NEVER: "never",
+    Retry.POLICY: "while `max_attempts` allows",
+    Retry.ON_REQUEST: "never, unless a policy says so",
+    Retry.OWN_BOUND: "soon, three times at most",
+}
+
+_TRIES = {True: "yes", False: "no"}
+
+
+def outcomes_page() -> str:
+    """Text of `docs/reference/outcomes.md`."""
+    lines = [
+        "# Outcomes",
+        "",
+        "Made from `adapter/core/outcomes.py` by `python -m adapter.reference outcomes`. The outcome stands in",
+        "`call_queue.outcome` and `call_logs.metadata.outcome`, the words with the exact reason in",
+        "`call_logs.metadata.ended_reason`, the status is the app's own word in `call_logs.status`.",
+        "",
+        "| outcome | words | who | `call_logs.status` | spends a try | called again |",
+        "| --- | --- | --- | --- | --- | --- |",
+    ]
+    for outcome in Outcome:
+        rule = RULES[outcome]
+        status = f"`{rule.status}`" if rule.status else "`no_answered` (setting `NO_ANSWER_WORD`)"
+        lines.append(
+            f"| `{outcome}` | {rule.words} | {rule.verdict} | {status} "
+            f"| {_TRIES[rule.spends_attempt]} | {_RETRIED[rule.retry]} |"
+        )
+    return "\n".join(lines) + "\n"
+
+
+PAGES = {"env": env_example, "settings": settings_page, "outcomes": outcomes_page}
+
+
+def main() -> int:
+    """Print one of them."""
+    parser = argparse.ArgumentParser(description="Print a file that is made from a table.")
+    parser.add_argument("page", choices=tuple(PAGES))
+    sys.stdout.write(PAGES[parser.parse_args().page]())
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
