@@ -41,6 +41,8 @@ if TYPE_CHECKING:
         protocol: AMIProtocol | None
         authenticated_future: asyncio.Future[Any] | None
         pinger: asyncio.TimerHandle | None
+        awaiting_actions: deque[Action]
+        config: dict[str, Any]
 
         def __init__(self, **config: Any) -> None: ...
         def connect(self) -> asyncio.Task[Any]: ...

@@ -3,7 +3,7 @@
 import asyncio
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
 
@@ -44,7 +44,6 @@ class PbxLink:
         self._timings = timings or Timings()
         self._clock = clock
         self._window = asyncio.Semaphore(config.window)
-        self._sending: set[asyncio.Task[Reply]] = set()
         self._awaiting = 0
         self._number = 0
         self._session: Session | None = None
@@ -107,12 +106,15 @@ class PbxLink:
         """Send one Originate, at most once in the life of its call id, and return what became of it.
 
         `last_check` is called right before the bytes are written, after any wait for the window; a text from it
-        means NotSent with that reason. Canceling the caller does not stop what is on its way.
+        means NotSent with that reason. A caller that is canceled before its `last_check` was called has certainly
+        sent nothing; canceled later, it has sent, and what follows comes as events.
         """
-        task = asyncio.create_task(self._originate(order, last_check))
-        self._sending.add(task)
-        task.add_done_callback(self._sending.discard)
-        return await asyncio.shield(task)
+        try:
+            headers = checked_originate(order.call_id, order.headers)
+        except BadHeader as error:
+            return Refused(f"not sent: {error}")
+        future = await self._write(headers, last_check)
+        return future if isinstance(future, NotSent) else await self._response(future)
 
     async def journal(self, slot: int) -> str | None:
         """The PBX journal at this slot, `<claim number>:<call id>`; None: no entry. Raises LinkDown."""
@@ -298,11 +300,10 @@ class PbxLink:
 
     # -- sending
 
-    async def _originate(self, order: Order, last_check: Callable[[], str | None] | None) -> Reply:
-        try:
-            headers = checked_originate(order.call_id, order.headers)
-        except BadHeader as error:
-            return Refused(f"not sent: {error}")
+    async def _write(
+        self, headers: Mapping[str, Any], last_check: Callable[[], str | None] | None
+    ) -> "asyncio.Future[Answer] | NotSent":
+        """Wait for a place in the window, look once more, write. No await between the last look and the bytes."""
         await self._window.acquire()
         future: asyncio.Future[Answer] | None = None
         try:
@@ -321,7 +322,7 @@ class PbxLink:
         # session, not until our deadline: the window bounds how many calls are in doubt.
         self._awaiting += 1
         future.add_done_callback(self._answered)
-        return await self._response(future)
+        return future
 
     async def _response(self, future: "asyncio.Future[Answer]") -> Reply:
         seconds = self._timings.response

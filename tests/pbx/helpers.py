@@ -94,7 +94,7 @@ async def linked(pbx: AmiServer, *, timings: Timings = FAST, **changed: Any) -> 
 async def until(met: Callable[[], bool], seconds: float = 5.0) -> None:
     """Poll a status that has no event of its own."""
     async with asyncio.timeout(seconds):
-        while not met():  # noqa: ASYNC110  what is polled has no event
+        while not met():
             await asyncio.sleep(0.005)
 
 

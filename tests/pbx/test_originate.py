@@ -111,6 +111,21 @@ async def test_a_canceled_asker_stops_nothing_that_is_on_its_way() -> None:
         assert len(pbx.originates()) == 2
 
 
+async def test_an_asker_canceled_before_the_write_has_sent_nothing() -> None:
+    async with AmiServer.started() as pbx, linked(pbx, window=1) as link:
+        pbx.faults.delay["Originate"] = 0.05
+        first = asyncio.create_task(link.originate(order()))
+        await pbx.wait_for("Originate")
+        looked: list[str] = []
+        waiting = asyncio.create_task(link.originate(order(), lambda: looked.append("now")))
+        await asyncio.sleep(0)
+        waiting.cancel()
+        assert await first == Accepted()
+        assert await link.originate(order()) == Accepted()
+        assert looked == []
+        assert len(pbx.originates()) == 2
+
+
 async def test_nothing_is_sent_while_a_guard_objects() -> None:
     async with AmiServer.started() as pbx, linked(pbx) as link:
         del pbx.variables["DIALPLAN_EXISTS(applications,999,1)"]

@@ -39,9 +39,7 @@ async def test_a_pbx_that_lists_no_commands_is_asked_each_thing_itself() -> None
             assert link.status.warning is None
 
 
-@pytest.mark.parametrize(
-    ("action", "right"), [("Command", "command"), ("UpdateConfig", "config"), ("ModuleLoad", "system")]
-)
+@pytest.mark.parametrize(("action", "right"), sorted(RISKY.items()))
 async def test_a_right_too_many_is_a_warning_said_once(
     action: str, right: str, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -59,6 +59,8 @@ async def test_ami_02_nothing_is_resent(instant: str) -> None:
         pbx.faults.originate = instant
         async with linked(pbx) as link:
             wish = order()
+            assert link._session is not None
+            first = link._session._shot
             reply = await link.originate(wish)
             assert isinstance(reply, Accepted | Unsure if instant == "answer-reset" else Unsure)
             pbx.faults.originate = "answer"
@@ -66,6 +68,8 @@ async def test_ami_02_nothing_is_resent(instant: str) -> None:
             await until(lambda: link.status.ready)
             assert isinstance(await link.originate(order()), Accepted)  # Anything kept would have come before it.
             assert len(pbx.originates(wish.call_id)) == 1
+            assert not first.awaiting_actions
+            assert "originate" in first.config["forgetable_actions"]
 
 
 async def test_ami_02_no_other_question_is_resent_either() -> None:
@@ -174,7 +178,8 @@ async def test_ami_07_a_refused_connection_says_where_it_tried() -> None:
 
 async def test_ami_07_shutdown_event_is_one_loss() -> None:
     async with AmiServer.started() as pbx, linked(pbx) as link:
-        await pbx.emit(event("Shutdown", ("Privilege", "system,all"), ("Shutdown", "Cleanly"), ("Restart", "True")))
+        stops = event("Shutdown", ("Privilege", "system,all"), ("Shutdown", "Cleanly"), ("Restart", "True"))
+        await pbx.emit(stops, call_event("Newstate", "too-late"))
         assert [e.event.name for e in await events(link, 1, "Shutdown")] == ["Shutdown"]
         down = await link.messages.get()
         assert isinstance(down, Down)
@@ -328,7 +333,11 @@ async def test_ami_15_a_peer_that_does_not_read_gets_no_more() -> None:
             refused = next(reply for reply in replies if isinstance(reply, NotSent))
             assert "does not read" in refused.reason
             assert link._session is not None
-            assert link._session.backlog < 4000  # At most the one Originate that filled the socket.
+            assert 0 < link._session.backlog < 4000  # At most the one Originate that filled the socket.
+            wire = link._session._shot.wire
+        # The rest of it does not stay behind to be read, and dialed, when the peer wakes up.
+        assert wire is not None
+        assert wire.transport.get_write_buffer_size() == 0
 
 
 async def test_ami_16_events_keep_their_order() -> None:
