@@ -411,8 +411,8 @@ async def test_frozen_pbx_executes_later_what_its_socket_took() -> None:
             await client.originate(pbx, RINGS, OTHER)
             await client.event("DialState")
             pbx.freeze()
-            client.send(("Action", "Originate"), *originate(pbx, ("ChannelId", ID)))
             client.send(("Action", "Ping"), ("ActionID", "late"))
+            client.send(("Action", "Originate"), *originate(pbx, ("ChannelId", ID)))
             with pytest.raises(TimeoutError):
                 await client.until(lambda m: value(m, "ActionID") == "late", seconds=0.1)
             assert [invite.call_id for invite in pbx.calls] == [OTHER]

@@ -61,6 +61,9 @@ class SimulatedPbx:
     `trunk_state`, `applications`, `booted`, and the hooks `before_action` and `before_reply`.
     """
 
+    ai_context = "all_peers"
+    ai_extension = AI_EXTENSION
+
     def __init__(self, *, speed: float, trunk: str, host: str, read: Iterable[str], write: Iterable[str]) -> None:
         self.host = host
         self.port = 0
