@@ -417,6 +417,8 @@ async def test_frozen_pbx_executes_later_what_its_socket_took() -> None:
                 await client.until(lambda m: value(m, "ActionID") == "late", seconds=0.1)
             assert [invite.call_id for invite in pbx.calls] == [OTHER]
             client.writer.transport.abort()
+        await asyncio.sleep(0.05)
+        assert not pbx._sessions
         pbx.thaw()
         async with connected(pbx) as client:
             await client.event("OriginateResponse", Uniqueid=ID)
