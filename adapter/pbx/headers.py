@@ -56,6 +56,8 @@ def checked_originate(call_id: str, headers: Iterable[tuple[str, str]]) -> dict[
         raise BadHeader(f"an Originate needs {', '.join(sorted(missing))}")
     if names.get("async") not in {"true", None}:
         raise BadHeader("Async must be true: else the PBX executes nothing else on this connection meanwhile")
+    if any("," in value for value in out.get("Variable", [])):
+        raise BadHeader("a Variable holds a comma, which would start another variable")
     if names["channelid"] != call_id:
         raise BadHeader("ChannelId is not the call id")
     for name in [name for name in out if name.lower() == "async"]:

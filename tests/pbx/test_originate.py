@@ -6,9 +6,11 @@ from dataclasses import replace
 
 import pytest
 
+from adapter.core.model import ClaimedRow
+from adapter.core.originate import DialPlan, build
 from adapter.pbx import Accepted, Down, NotSent, Refused, Unsure, Up
-from tests.pbx.helpers import FAST, linked, next_of, order, until
-from tests.support.ami_server import AmiServer
+from tests.pbx.helpers import FAST, Order, linked, next_of, order, until
+from tests.support.ami_server import TRUNK, AmiServer
 
 
 async def test_accepted() -> None:
@@ -156,6 +158,34 @@ async def test_async_false_is_refused_here() -> None:
     async with AmiServer.started() as pbx, linked(pbx) as link:
         assert isinstance(await link.originate(order(Async="false")), Refused)
         assert pbx.originates() == []
+
+
+async def test_a_variable_cannot_start_another_one() -> None:
+    async with AmiServer.started() as pbx, linked(pbx) as link:
+        wish = order()
+        bad = Order(wish.call_id, (*wish.headers, ("Variable", "NAME=x,TIMEOUT(absolute)=0")))
+        assert isinstance(await link.originate(bad), Refused)
+        assert pbx.originates() == []
+
+
+async def test_what_the_core_builds_passes_the_gate_and_arrives_unchanged() -> None:
+    row = ClaimedRow(
+        row_id=1,
+        call_id="0f9619ff-8b86-4011-b42d-00cf4fc964ff",
+        claim_number=4113,
+        attempt=1,
+        user_id="user-1",
+        phone_number="+60123456700",
+        e164="+60123456700",
+        customer_name='Łukasz, "O\'Hara"\r\nAction: Command ${SHELL(x)} 漢字',
+        variables={"note": "a,b\x00c", "amount": 12.5},
+    )
+    built = build(row, DialPlan(trunk=TRUNK))
+    async with AmiServer.started() as pbx, linked(pbx) as link:
+        assert await link.originate(built) == Accepted()
+        (sent,) = pbx.originates()
+        assert sorted(sent.headers) == sorted((("Action", "Originate"), ("ActionID", row.call_id), *built.headers))
+        assert sent.all("Variable") == [value for name, value in built.headers if name == "Variable"]
 
 
 async def test_a_missing_right_to_originate_is_a_refusal() -> None:
