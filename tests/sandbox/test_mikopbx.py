@@ -3,6 +3,7 @@
 import asyncio
 import re
 import socket
+import struct
 
 import pytest
 
@@ -405,7 +406,8 @@ async def test_login_works_before_the_dialplan_is_loaded() -> None:
             assert value(await client.ask("Originate", *originate(pbx)), "Response") == "Success"
 
 
-async def test_frozen_pbx_executes_later_what_its_socket_took() -> None:
+@pytest.mark.parametrize("linger", [b"", struct.pack("ii", 1, 0)], ids=["FIN", "RST"])
+async def test_frozen_pbx_executes_later_what_its_socket_took(linger: bytes) -> None:
     async with SimulatedPbx.started(speed=20) as pbx:
         async with connected(pbx) as client:
             await client.originate(pbx, RINGS, OTHER)
@@ -416,9 +418,11 @@ async def test_frozen_pbx_executes_later_what_its_socket_took() -> None:
             with pytest.raises(TimeoutError):
                 await client.until(lambda m: value(m, "ActionID") == "late", seconds=0.1)
             assert [invite.call_id for invite in pbx.calls] == [OTHER]
+            if linger:
+                client.writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
             client.writer.transport.abort()
         await asyncio.sleep(0.05)
-        assert not pbx._sessions
+        assert bool(pbx._sessions) == (linger == b"")
         pbx.thaw()
         async with connected(pbx) as client:
             await client.event("OriginateResponse", Uniqueid=ID)
