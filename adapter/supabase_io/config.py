@@ -11,7 +11,7 @@ import re
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import quote_plus, urlsplit
 
 from adapter.log import hide
 
@@ -126,6 +126,7 @@ class SupabaseConfig:
         object.__setattr__(self, "url", self.url.rstrip("/"))
         check_key(self.key)
         hide(self.key)
+        hide(quote_plus(self.key))  # As it stands in the address of a websocket.
 
     @property
     def key_kind(self) -> KeyKind:
