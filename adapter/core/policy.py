@@ -35,17 +35,28 @@ class AiBreaker:
     """The last answered calls, oldest first: dropped by our side within `AI_QUICK`?"""
 
     open: bool = False
+    dropped_at: float = 0.0
+    """When the latest dropped call was answered (PBX's clock)."""
+
     probed_at: float | None = None
 
     def after(self, ending: Ending) -> "AiBreaker":
-        """The breaker after one more call. While open, one good call closes it and the count begins anew."""
-        if ending.times.answered_at is None or ending.estimated or ending.outcome is Outcome.CANCELED:
+        """The breaker after one more call. While open, one good call closes it and the count begins anew; one that was
+        answered before the last dropped call, and only ends now, tells nothing about the handler of today."""
+        answered_at = ending.times.answered_at
+        if answered_at is None or ending.estimated or ending.outcome is Outcome.CANCELED:
             return self
-        dropped = ending.ended_by_us and ending.talk_seconds < AI_QUICK
-        if self.open and not dropped:
-            return AiBreaker()
-        last = (*self.dropped, dropped)[-AI_WINDOW:]
-        return replace(self, dropped=last, open=self.open or sum(last) >= AI_FAILURES)
+        if ending.ended_by_us and ending.talk_seconds < AI_QUICK:
+            last = (*self.dropped, True)[-AI_WINDOW:]
+            return replace(
+                self,
+                dropped=last,
+                open=self.open or sum(last) >= AI_FAILURES,
+                dropped_at=max(answered_at, self.dropped_at),
+            )
+        if not self.open:
+            return replace(self, dropped=(*self.dropped, False)[-AI_WINDOW:])
+        return AiBreaker() if answered_at > self.dropped_at else self
 
     def allowance(self, now: float) -> int | None:
         """How many calls may be claimed now: None = no bound of ours, 0 = none, 1 = a probe."""

@@ -6,11 +6,13 @@ from adapter.core.model import CallTimes, Ending, Outcome
 from adapter.core.policy import AI_PROBE_SECONDS, TRUNK_PROBE_SECONDS, TRUNK_SILENT, AiBreaker, TrunkBreaker, room
 
 
-def talk(seconds: int, *, ours: bool, outcome: Outcome = Outcome.ANSWERED, estimated: bool = False) -> Ending:
+def talk(
+    seconds: int, *, ours: bool, outcome: Outcome = Outcome.ANSWERED, estimated: bool = False, at: float = 1.0
+) -> Ending:
     return Ending(
         outcome=outcome,
         reason="",
-        times=CallTimes(answered_at=1.0),
+        times=CallTimes(answered_at=at),
         talk_seconds=seconds,
         ended_by_us=ours,
         estimated=estimated,
@@ -66,8 +68,16 @@ def test_one_probe_a_minute_and_a_good_one_closes() -> None:
     assert probing.allowance(100.0 + AI_PROBE_SECONDS - 0.1) == 0
     assert probing.allowance(100.0 + AI_PROBE_SECONDS) == 1
     assert probing.after(DROPPED).allowance(101.0) == 0
-    assert probing.after(GOOD) == AiBreaker()
-    assert probing.after(GOOD).allowance(101.0) is None
+    good = talk(40, ours=False, at=1.1)
+    assert probing.after(good) == AiBreaker()
+    assert probing.after(good).allowance(101.0) is None
+
+
+def test_a_long_call_from_before_the_trouble_does_not_end_it() -> None:
+    breaker = ai(*[talk(0, ours=True, at=float(i)) for i in (90, 91, 92, 94, 93)])
+    assert breaker.open
+    assert breaker.after(talk(600, ours=False, at=94.0)) == breaker
+    assert breaker.after(talk(30, ours=False, at=95.0)) == AiBreaker()
 
 
 def silent(outcome: Outcome = Outcome.REJECTED) -> Ending:
