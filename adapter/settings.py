@@ -1,8 +1,8 @@
 """Settings: read once from the environment and an explicit `.env`, checked all at once, frozen.
 
 The table `SETTINGS` is the only place where a name, its default and the reason for it stand; `.env.example` and
-`docs/reference/settings.md` are made from it (`python -m adapter.reference`). Values in the process environment win over
-those of the file, as containers expect; the file is read without interpolation (ENV-01: `${` in a password would be
+`docs/reference/settings.md` are made from it (`python -m adapter.reference`). The process environment wins
+over the file, as containers expect; the file is read without interpolation (ENV-01: `${` in a password would be
 altered silently) and never searched for (ENV-02).
 """
 

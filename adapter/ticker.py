@@ -33,6 +33,9 @@ SPACING_SECONDS = 0.02
 """Least time between two requests, so that single events of one burst share one."""
 
 
+NOTES = 20
+"""Notes of the database that are remembered, so that one that comes with every answer is said once."""
+
 LEASE_SECONDS = 60.0
 """How long the database counts this adapter as the one that dials through its PBX, from each heartbeat."""
 
@@ -87,6 +90,7 @@ class Ticker:
         self._tick = tick
         self._clock = clock
         self._sweep = sweep_seconds
+        self._notes: dict[str, None] = {}
         self._wanted = asyncio.Event()
         self._stop = asyncio.Event()
         self._claim: Claim | None = None
@@ -94,6 +98,9 @@ class Ticker:
         self._more = False
         self._trail = False
         self._quiet = False
+        self.epoch: int | None = None
+        """Of our hold on the PBX, as the last answer told it."""
+
         self.database_problem: str | None = None
         self.went_back: str | None = None
         """Words when the database was restored to an earlier time: then nothing is claimed any more."""
@@ -216,6 +223,12 @@ class Ticker:
             )
             self.database_problem = words
 
+    def _say_note(self, note: str) -> None:
+        """The database's own words, once each until they change."""
+        if note not in self._notes:
+            say(log, logging.WARNING, "database.note", f"The database says: {note}")
+        self._notes = {note: None, **dict(list(self._notes.items())[:NOTES])}
+
     async def _answered(self, reply: SyncReply, started: float) -> None:
         if self.database_problem is not None:
             self.database_problem = None
@@ -269,6 +282,9 @@ class Ticker:
 
     def _commands(self, reply: SyncReply) -> None:
         self._more = reply.more
+        self.epoch = reply.epoch
+        for note in reply.notes:
+            self._say_note(note)
         if reply.takeover:
             self._tick.adopt(reply.takeover)
         if reply.hangups:

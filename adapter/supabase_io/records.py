@@ -120,6 +120,7 @@ def decode_row(value: object) -> ClaimedRow:
         ring_seconds=None if row.get("ring_seconds") is None else integer(row, "ring_seconds"),
         variables={} if variables is None else obj(variables, "variables"),
         claimed_at=instant(row, "claimed_at"),
+        bell_at=instant_or_none(row, "bell_at"),
         pbx_boot=text_or_none(row, "pbx_boot"),
     )
 

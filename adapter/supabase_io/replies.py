@@ -61,6 +61,9 @@ class SyncReply:
     """This adapter holds the lease of its PBX."""
 
     lease_until: float | None
+    epoch: int | None
+    """Rises with each take-over of the PBX; told again in the next heartbeat, so that a lost hand-over comes again."""
+
     claim_number: int
     recorded: tuple[int, ...]
     """Records that are stored now, by `seq`."""
@@ -106,6 +109,7 @@ def synced(value: object) -> SyncReply:
         fenced=records.boolean(reply, "fenced"),
         holder=records.boolean(reply, "holder"),
         lease_until=records.instant_or_none(reply, "lease_until"),
+        epoch=None if reply.get("epoch") is None else records.integer(reply, "epoch"),
         claim_number=records.integer(reply, "claim_number"),
         recorded=_each(reply, "recorded", _seq, unreadable),
         refused=_each(reply, "refused", _refusal, unreadable),

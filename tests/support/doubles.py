@@ -38,6 +38,7 @@ def reply(**changes: object) -> SyncReply:
         "fenced": False,
         "holder": True,
         "lease_until": 1060.0,
+        "epoch": 1,
         "claim_number": 0,
         "recorded": (),
         "refused": (),
