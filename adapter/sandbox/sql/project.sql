@@ -123,5 +123,16 @@ end
 $$;
 create trigger sandbox_tell after insert on realtime.messages for each row execute function realtime.sandbox_tell();
 
+-- PostgREST reads the schema again after DDL; Supabase tells it so.
+create function extensions.pgrst_ddl_watch() returns event_trigger
+language plpgsql
+as $$
+begin
+  perform pg_catalog.pg_notify('pgrst', 'reload schema');
+end
+$$;
+create event trigger pgrst_ddl_watch on ddl_command_end execute function extensions.pgrst_ddl_watch();
+create event trigger pgrst_drop_watch on sql_drop execute function extensions.pgrst_ddl_watch();
+
 create publication supabase_realtime;
 alter publication supabase_realtime owner to postgres;

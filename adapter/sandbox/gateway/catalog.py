@@ -1,0 +1,172 @@
+"""What the exposed schema has: tables, columns, functions. PostgREST calls it the schema cache."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+import asyncpg
+
+AnyConnection: TypeAlias = "asyncpg.Connection[asyncpg.Record] | asyncpg.pool.PoolConnectionProxy[asyncpg.Record]"
+"""A connection, from the pool or not."""
+
+SCHEMA = "public"
+"""The only schema the gateway exposes."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Column:
+    """A column, or a field of a function's result. `default`: the SQL expression for a value not given."""
+
+    name: str
+    type: str
+    default: str | None = None
+    generated: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Table:
+    """A table or view."""
+
+    name: str
+    columns: Mapping[str, Column]
+    key: tuple[str, ...]
+
+    @property
+    def sql(self) -> str:
+        """The table's quoted name with its schema."""
+        return f"{identifier(SCHEMA)}.{identifier(self.name)}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Parameter:
+    """An argument of a function."""
+
+    name: str
+    type: str
+    required: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Function:
+    """A function that can be called by name. `fields`: the result's columns if it has any (a row type)."""
+
+    name: str
+    parameters: tuple[Parameter, ...]
+    void: bool
+    many: bool
+    fields: Mapping[str, Column] | None
+    volatile: bool
+
+    def takes(self, given: frozenset[str]) -> bool:
+        """Whether it can be called with exactly these named arguments."""
+        return given <= {p.name for p in self.parameters} and {p.name for p in self.parameters if p.required} <= given
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Catalog:
+    """All of it, and each role's own settings (PostgREST applies them to the requests of that role)."""
+
+    tables: Mapping[str, Table]
+    functions: Mapping[str, tuple[Function, ...]]
+    role_settings: Mapping[str, Mapping[str, str]]
+
+
+def identifier(name: str) -> str:
+    """`name` quoted for SQL; cannot be broken out of."""
+    return '"' + name.replace('"', '""').replace("\x00", "") + '"'
+
+
+def literal(text: str) -> str:
+    """`text` as an SQL string constant; for the places where a parameter cannot stand (JSON paths)."""
+    return "'" + text.replace("'", "''").replace("\x00", "") + "'"
+
+
+# Types are printed with modifier -1: without (null), char(5) comes out as "character", which read back is char(1).
+_TABLES = """
+select coalesce(json_agg(json_build_object(
+  'name', c.relname,
+  'key', coalesce((select json_agg(a.attname order by array_position(i.indkey::int2[], a.attnum))
+                   from pg_index i join pg_attribute a on a.attrelid = i.indrelid and a.attnum = any (i.indkey)
+                   where i.indrelid = c.oid and i.indisprimary), '[]'),
+  'columns', (select json_agg(json_build_object(
+      'name', a.attname, 'type', format_type(a.atttypid, -1), 'generated', a.attgenerated <> '',
+      'default', case
+        when a.attgenerated <> '' then null
+        when a.attidentity <> ''
+          then format('nextval(%L::regclass)', pg_get_serial_sequence(c.oid::regclass::text, a.attname))
+        else pg_get_expr(d.adbin, d.adrelid) end) order by a.attnum)
+    from pg_attribute a left join pg_attrdef d on d.adrelid = a.attrelid and d.adnum = a.attnum
+    where a.attrelid = c.oid and a.attnum > 0 and not a.attisdropped))), '[]')::text
+from pg_class c
+where c.relnamespace = $1::text::regnamespace and c.relkind in ('r', 'p', 'v', 'm', 'f')
+"""
+
+_FUNCTIONS = """
+select coalesce(json_agg(json_build_object(
+  'name', p.proname, 'volatile', p.provolatile = 'v', 'many', p.proretset,
+  'void', p.prorettype = 'void'::regtype,
+  'names', p.proargnames, 'modes', p.proargmodes, 'defaults', p.pronargdefaults,
+  'types', (select json_agg(format_type(t, -1) order by n)
+            from unnest(coalesce(p.proallargtypes, p.proargtypes::oid[])) with ordinality as x (t, n)),
+  'fields', (select json_agg(json_build_object('name', a.attname, 'type', format_type(a.atttypid, -1))
+                             order by a.attnum)
+             from pg_type t join pg_attribute a on a.attrelid = t.typrelid
+             where t.oid = p.prorettype and t.typtype = 'c' and a.attnum > 0 and not a.attisdropped))), '[]')::text
+from pg_proc p
+where p.pronamespace = $1::text::regnamespace and p.prokind = 'f' and p.provariadic = 0
+  and p.prorettype not in ('trigger'::regtype, 'event_trigger'::regtype)
+"""
+
+_ROLES = """
+select coalesce(json_object_agg(r.rolname, s.setconfig), '{}')::text
+from pg_roles r join pg_db_role_setting s on s.setrole = r.oid and s.setdatabase = 0
+where r.rolname <> 'authenticator' and not r.rolcanlogin
+"""
+
+
+async def read_catalog(connection: AnyConnection) -> Catalog:
+    """Ask the database for all of it; about 10 ms."""
+    # Types and defaults are printed with their schema unless it is on the path; an empty path prints them all safely.
+    async with connection.transaction(readonly=True):
+        await connection.execute("set local search_path = ''")
+        tables = [_table(found) for found in json.loads(await connection.fetchval(_TABLES, SCHEMA))]
+        functions = [_function(found) for found in json.loads(await connection.fetchval(_FUNCTIONS, SCHEMA))]
+        roles: Mapping[str, list[str]] = json.loads(await connection.fetchval(_ROLES))
+    by_name: dict[str, tuple[Function, ...]] = {}
+    for function in functions:
+        by_name[function.name] = (*by_name.get(function.name, ()), function)
+    return Catalog(
+        tables={table.name: table for table in tables},
+        functions=by_name,
+        role_settings={role: dict(line.split("=", 1) for line in lines) for role, lines in roles.items()},
+    )
+
+
+def _table(found: Mapping[str, Any]) -> Table:
+    columns = [Column(**column) for column in found["columns"] or ()]
+    return Table(name=found["name"], key=tuple(found["key"]), columns={column.name: column for column in columns})
+
+
+def _function(found: Mapping[str, Any]) -> Function:
+    types: list[str] = found["types"] or []
+    names: list[str] = found["names"] or [""] * len(types)
+    modes: list[str] = found["modes"] or ["i"] * len(types)
+    arguments = list(zip(names, types, modes, strict=True))
+    inputs = [(name, type_) for name, type_, mode in arguments if mode in "ib"]
+    outputs = [Column(name=name, type=type_) for name, type_, mode in arguments if mode in "obt"]
+    first_default = len(inputs) - found["defaults"]
+    fields = [Column(**field) for field in found["fields"] or ()]
+    if len(outputs) > 1 or any(mode == "t" for mode in modes):
+        fields = outputs
+    return Function(
+        name=found["name"],
+        parameters=tuple(
+            Parameter(name=name, type=type_, required=place < first_default)
+            for place, (name, type_) in enumerate(inputs)
+        ),
+        void=found["void"],
+        many=found["many"],
+        fields={field.name: field for field in fields} if fields else None,
+        volatile=found["volatile"],
+    )
