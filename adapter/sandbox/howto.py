@@ -1,0 +1,59 @@
+"""What the sandbox tells its visitor: what is simulated, and how to insert a row of one's own."""
+
+import uuid
+
+from adapter.sandbox.mix import as_typed
+from adapter.sandbox.scenarios import SCENARIOS
+
+SIMULATED = {
+    "simulated": (
+        "Simulated: the PBX, its trunk and every callee (an AMI server that behaves like an Asterisk 22 with MikoPBX's "
+        "settings; no SIP, no sound).\n"
+        "Stand-in:  Supabase's REST and Realtime (a small gateway of ours).\n"
+        "Real:      PostgreSQL, the adapter's SQL, its daemon and its libraries. No phone rings anywhere."
+    ),
+    "asterisk": (
+        "Simulated: the carrier and every callee (a second Asterisk on this machine; no phone rings anywhere).\n"
+        "Stand-in:  Supabase's REST and Realtime (a small gateway of ours); MikoPBX is a real Asterisk with its "
+        "settings.\n"
+        "Real:      Asterisk, SIP, PostgreSQL, the adapter's SQL, its daemon and its libraries."
+    ),
+}
+"""By kind of PBX."""
+
+
+def own_row(*, url: str, key: str, dsn: str) -> str:
+    """How to insert a row of one's own, in four ways, ready to copy. The key is made for this run and worth nothing."""
+    user = uuid.uuid4()
+    number = as_typed("10", 777_000)
+    sql = f"insert into call_queue (user_id, phone_number) values ('{user}', '{number}')"  # noqa: S608  text to read
+    return f"""\
+Insert a row of your own (the key is of this run only):
+
+  SQL          psql "{dsn}" -c "{sql}"
+
+  curl         curl -s {url}/rest/v1/call_queue \\
+                 -H 'apikey: {key}' -H 'Authorization: Bearer {key}' \\
+                 -H 'Content-Type: application/json' -H 'Prefer: return=representation' \\
+                 -d '{{"user_id": "{user}", "phone_number": "{number}"}}'
+
+  supabase-py  from supabase import create_client
+               db = create_client("{url}", "{key}")
+               db.table("call_queue").insert({{"user_id": "{user}", "phone_number": "{number}"}}).execute()
+
+  supabase-js  import {{ createClient }} from '@supabase/supabase-js'
+               const db = createClient('{url}', '{key}')
+               await db.from('call_queue').insert({{ user_id: '{user}', phone_number: '{number}' }})
+"""
+
+
+def number_plan() -> str:
+    """Which number does what."""
+    lines = ["The number says what the callee does: +60 11 SS and six digits of your choice. SS is"]
+    cells = [f"{scenario.code} {scenario.name}" for scenario in SCENARIOS]
+    width = max(len(cell) for cell in cells) + 3
+    lines += [
+        "  " + "".join(cell.ljust(width) for cell in cells[start : start + 3]).rstrip()
+        for start in range(0, len(cells), 3)
+    ]
+    return "\n".join(lines) + "\n"

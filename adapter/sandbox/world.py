@@ -1,0 +1,199 @@
+"""Everything on one machine: PostgreSQL, the local Supabase gateway, a PBX, and the real daemon.
+
+    async with World.started() as world:
+        ids = await world.queue([{"user_id": …, "phone_number": "+60 11-1000 0001"}])
+
+The command `sandbox` and the end-to-end tests use the same world.
+"""
+
+import shutil
+import tempfile
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol, Self
+
+import asyncpg
+import httpx
+
+import adapter
+from adapter.sandbox.asterisk import RealPbx
+from adapter.sandbox.gateway import Gateway
+from adapter.sandbox.mikopbx import SimulatedPbx
+from adapter.sandbox.postgres import Postgres
+from adapter.sandbox.process import Daemon
+
+DATABASE = "sandbox"
+
+SETTINGS: Mapping[str, str] = {
+    "PBX_NAME": "sandbox",
+    # The shortest ringing in which the slowest refusal of the number plan (6 s) still comes.
+    "RING_SECONDS": "8",
+    "MAX_CALL_SECONDS": "60",
+    "MAX_CALLS": "50",
+    "MAX_CALLS_PER_USER": "50",
+    "LOG_FORMAT": "human",
+    "DEFAULT_REGION": "MY",
+}
+"""What the daemon is told beside addresses and keys."""
+
+PACE = {"simulated": "20", "asterisk": "8"}
+"""New calls a second. A real Asterisk with media sets up 10 a second cleanly on a small machine; 8 leaves it room."""
+
+IMPATIENT = "update public.call_outcomes set bound = 2, delay_seconds = 1 where retried = 'own_bound'"
+"""Calls that the carrier refused are tried again after half a minute or more; here after a second, and once less."""
+
+BATCH = 25
+"""Rows in one insert, as an app that starts a batch call sends them."""
+
+
+class SandboxError(Exception):
+    """Something that the sandbox needs is missing or failed; the words tell what to do."""
+
+
+class Ring(Protocol):
+    """One INVITE at the witness."""
+
+    number: str
+    call_id: str
+
+
+class Pbx(Protocol):
+    """A PBX that the daemon can dial through, simulated or real."""
+
+    @property
+    def port(self) -> int: ...
+    @property
+    def username(self) -> str: ...
+    @property
+    def password(self) -> str: ...
+    @property
+    def trunk(self) -> str: ...
+    @property
+    def calls(self) -> Sequence[Ring]: ...
+
+
+def install_sql() -> str:
+    """Text of `supabase/install.sql`, which lies beside the package in a checkout."""
+    path = Path(adapter.__file__).resolve().parent.parent / "supabase" / "install.sql"
+    if not path.is_file():
+        raise SandboxError(
+            f"There is no {path}. The sandbox installs the adapter's tables from it, so it needs a checkout of the "
+            "repository: clone it and run scripts/sandbox there."
+        )
+    return path.read_text()
+
+
+@dataclass(kw_only=True)
+class World:
+    """A running sandbox. `directory` holds the daemon's log and its STATE_DIR."""
+
+    kind: str
+    postgres: Postgres
+    dsn: str
+    gateway: Gateway
+    pbx: Pbx
+    daemon: Daemon
+    directory: Path
+    http: httpx.AsyncClient
+    pool: "asyncpg.Pool[asyncpg.Record]"
+
+    @classmethod
+    @asynccontextmanager
+    async def started(
+        cls,
+        *,
+        pbx: str = "simulated",
+        speed: float = 1.0,
+        settings: Mapping[str, str] | None = None,
+        directory: Path | None = None,
+        daemon: bool = True,
+        echo: bool = False,
+    ) -> AsyncIterator[Self]:
+        """Start everything and stop it in the opposite order.
+
+        `pbx`: `simulated` or `asterisk`. `speed`: of the simulated PBX. `settings`: further ones for the daemon.
+        `directory`: kept afterwards; None for one that is removed. `daemon` False leaves it to be started by hand.
+        `echo`: the daemon's output goes to our standard error instead of its log.
+        """
+        async with AsyncExitStack() as stack:
+            place = directory or Path(tempfile.mkdtemp(prefix="mikopbx-adapter-sandbox-"))
+            if directory is None:
+                stack.callback(shutil.rmtree, place, ignore_errors=True)
+            else:
+                place.mkdir(parents=True, exist_ok=True)
+            schema = install_sql()
+            postgres = await stack.enter_async_context(Postgres.started())
+            await postgres.create_project(DATABASE)
+            await postgres.run_script(DATABASE, schema, source="supabase/install.sql")
+            await postgres.run_script(DATABASE, IMPATIENT, source="the sandbox's own settings")
+            dsn = postgres.dsn(DATABASE)
+            pool = await stack.enter_async_context(asyncpg.create_pool(dsn, min_size=1, max_size=2))
+            gateway = await stack.enter_async_context(Gateway.started(dsn))
+            exchange: Pbx = await stack.enter_async_context(_pbx(pbx, speed))
+            http = await stack.enter_async_context(
+                httpx.AsyncClient(
+                    base_url=gateway.url,
+                    headers={"apikey": gateway.service_role_key, "Authorization": f"Bearer {gateway.service_role_key}"},
+                    trust_env=False,
+                )
+            )
+            process = Daemon(
+                {
+                    **SETTINGS,
+                    **_connections(gateway, exchange, place),
+                    "CALLS_PER_SECOND": PACE[pbx],
+                    **(settings or {}),
+                },
+                place / "daemon.log",
+                echo=echo,
+            )
+            stack.push_async_callback(process.stop)
+            world = cls(
+                kind=pbx,
+                postgres=postgres,
+                dsn=dsn,
+                gateway=gateway,
+                pbx=exchange,
+                daemon=process,
+                directory=place,
+                http=http,
+                pool=pool,
+            )
+            if daemon:
+                await process.start()
+            yield world
+
+    async def queue(self, rows: Sequence[Mapping[str, Any]]) -> list[int]:
+        """Insert rows into `call_queue` as an app does, in batches through the REST API; their ids in order."""
+        ids: list[int] = []
+        for start in range(0, len(rows), BATCH):
+            answer = await self.http.post(
+                "/rest/v1/call_queue",
+                json=list(rows[start : start + BATCH]),
+                headers={"Prefer": "return=representation"},
+            )
+            if answer.is_error:
+                raise SandboxError(f"The insert into call_queue was refused: {answer.status_code} {answer.text}")
+            ids += [row["id"] for row in answer.json()]
+        return ids
+
+
+def _pbx(kind: str, speed: float) -> Any:
+    if kind == "simulated":
+        return SimulatedPbx.started(speed=speed)
+    return RealPbx.started()
+
+
+def _connections(gateway: Gateway, pbx: Pbx, directory: Path) -> dict[str, str]:
+    return {
+        "SUPABASE_URL": gateway.url,
+        "SUPABASE_SERVICE_ROLE_KEY": gateway.service_role_key,
+        "MIKOPBX_HOST": "127.0.0.1",
+        "MIKOPBX_AMI_PORT": str(pbx.port),
+        "MIKOPBX_AMI_USERNAME": pbx.username,
+        "MIKOPBX_AMI_PASSWORD": pbx.password,
+        "TRUNK": pbx.trunk,
+        "STATE_DIR": str(directory / "state"),
+    }
