@@ -118,6 +118,11 @@ class Ami:
             lambda message: message.name == name and message.get("Linkedid") == linkedid, seconds=seconds
         )
 
+    async def until_closed(self) -> None:
+        """Return when the PBX has closed the connection."""
+        async with self._news:
+            await self._news.wait_for(lambda: self.closed)
+
     async def originate_response(self, action_id: str) -> Message:
         """How the PBX thinks that the first leg went."""
         return await self.until(

@@ -36,6 +36,9 @@ QUALIFY_SECONDS = 2
 TRUNK_SECONDS = 10.0
 """The first OPTIONS is answered within milliseconds, once the PBX has sent it."""
 
+END_SECONDS = 0.5
+"""At the end nobody cares for the last calls; one that hangs is killed."""
+
 TRIES = 3
 """Other programs may take a port between our look and Asterisk's bind; three times in a row is no coincidence."""
 
@@ -236,7 +239,7 @@ class RealPbx:
 
     async def stop(self) -> None:
         """Stop both. `started` does it."""
-        await asyncio.gather(self._pbx.stop(), self._carrier.stop())
+        await asyncio.gather(self._pbx.stop(END_SECONDS), self._carrier.stop(END_SECONDS))
 
 
 @contextmanager
