@@ -26,7 +26,7 @@ from adapter.sandbox.mix import as_typed, mix
 from adapter.sandbox.postgres import PostgresNotStarted, ScriptFailed
 from adapter.sandbox.scenarios import Scenario
 from adapter.sandbox.screen import Screen
-from adapter.sandbox.verdicts import ROWS, Row, faults, rings_by_number, summary
+from adapter.sandbox.verdicts import faults, summary
 from adapter.sandbox.world import SandboxError, World
 
 INTERRUPTED = 130
@@ -129,7 +129,7 @@ async def _play(options: Options, screen: Screen) -> int:
         if not options.verbose:
             screen.say(f"The adapter's log: {world.daemon.log}")
         if not options.exit:
-            screen.say(howto.own_row(url=world.gateway.url, key=world.gateway.service_role_key, dsn=world.dsn))
+            screen.say(howto.own_row(url=world.gateway.url, key=world.gateway.secret_key, dsn=world.dsn))
             screen.say(howto.number_plan())
         started = time.monotonic()
         wishes = await _queue(world, options.calls)
@@ -163,7 +163,7 @@ async def _watch(world: World, screen: Screen, wishes: Mapping[int, Scenario], d
     gone = asyncio.create_task(world.daemon.ended())
     try:
         while True:
-            rows = await read(world)
+            rows = await world.rows()
             screen.show(rows)
             open_rows = [row for row in rows if row.id in wishes and not row.final]
             if end and not open_rows:
@@ -180,11 +180,6 @@ async def _watch(world: World, screen: Screen, wishes: Mapping[int, Scenario], d
         gone.cancel()
 
 
-async def read(world: World) -> list[Row]:
-    """All rows of the queue."""
-    return [Row(**dict(record)) for record in await world.pool.fetch(ROWS)]
-
-
 async def _judge(
     world: World,
     screen: Screen,
@@ -195,7 +190,7 @@ async def _judge(
     problem: str | None,
 ) -> int:
     """Say what came of the rows; the exit code."""
-    rows, rings = await read(world), rings_by_number(world.pbx.calls)
+    rows, rings = await world.rows(), world.rings
     found = faults(rows, wishes, rings)
     result = summary(rows, wishes, rings, pbx=options.pbx, seconds=seconds)
     if problem:

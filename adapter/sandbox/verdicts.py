@@ -3,7 +3,7 @@
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 from adapter.core.outcomes import log_status
 from adapter.sandbox.scenarios import Scenario
@@ -13,6 +13,8 @@ FINAL = frozenset({"done", "canceled"})
 
 ROWS = """
 select q.id, q.phone_number, q.e164, q.status, q.outcome, q.last_outcome,
+       q.attempts + coalesce((q.faults ->> 'rejected')::integer, 0)
+         + coalesce((q.faults ->> 'congestion')::integer, 0) as calls,
        coalesce(q.ended_reason, q.last_reason) as reason, l.status as log_status, l.duration
   from public.call_queue q
   left join lateral (
@@ -23,13 +25,9 @@ select q.id, q.phone_number, q.e164, q.status, q.outcome, q.last_outcome,
 """What the sandbox reads; its columns are the fields of `Row`."""
 
 
-class Ring(Protocol):
-    """One INVITE at the witness; `number` is what the trunk was given, digits with or without a plus."""
-
-    @property
-    def number(self) -> str: ...
-    @property
-    def call_id(self) -> str: ...
+Rings = Mapping[str, Sequence[str]]
+"""INVITEs at the witness: digits of the number → an id of each. The simulated PBX knows our call id, a carrier only
+SIP's own, so the latter can show that there were too many calls but not that one id was used twice."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,6 +40,9 @@ class Row:
     status: str
     outcome: str | None
     last_outcome: str | None
+    calls: int
+    """Calls of this row that ended after their trunk leg was made, so those that the carrier must have seen."""
+
     reason: str | None
     log_status: str | None
     duration: int | None
@@ -82,30 +83,31 @@ def digits(number: str | None) -> str:
     return "".join(ch for ch in number or "" if ch.isdigit())
 
 
-def rings_by_number(rings: Iterable[Ring]) -> Mapping[str, list[str]]:
-    """Call ids of the INVITEs to each number."""
+def rings_by_number(rings: Iterable[tuple[str, str]]) -> Rings:
+    """Pairs of number, as the trunk was given it, and id, by the number's digits."""
     found: dict[str, list[str]] = defaultdict(list)
-    for ring in rings:
-        found[digits(ring.number)].append(ring.call_id)
+    for number, ring_id in rings:
+        found[digits(number)].append(ring_id)
     return found
 
 
-def fault(row: Row, scenario: Scenario, call_ids: Sequence[str]) -> str | None:
-    """Why a row is not as its scenario says, in words; None if it is. `call_ids`: of the INVITEs to its number."""
+def fault(row: Row, scenario: Scenario, rings: Sequence[str]) -> str | None:
+    """Why a row is not as its scenario says, in words; None if it is. `rings`: the ids of the INVITEs to its number."""
     wanted = log_status(scenario.outcome)
-    twice = [call_id for call_id, times in Counter(call_ids).items() if times > 1]
+    twice = [call_id for call_id, times in Counter(rings).items() if times > 1]
     checks = (
         (not row.final, f"it is still {row.status}"),
         (row.outcome != scenario.outcome, f"it ended as {row.outcome} ({row.reason}) instead of {scenario.outcome}"),
         (row.log_status != wanted, f"call_logs.status is {row.log_status} instead of {wanted}"),
         (bool(twice), f"the same call id reached the carrier more than once: {', '.join(twice)}"),
-        (scenario.rings_phone and len(call_ids) != 1, f"the phone was called {len(call_ids)} times instead of once"),
-        (not call_ids, "no call of it reached the carrier"),
+        (scenario.rings_phone and len(rings) != 1, f"the phone was called {len(rings)} times instead of once"),
+        (len(rings) != row.calls, f"the carrier saw {len(rings)} calls of it instead of {row.calls}"),
+        (not rings, "no call of it reached the carrier"),
     )
     return next((words for wrong, words in checks if wrong), None)
 
 
-def faults(rows: Sequence[Row], wishes: Mapping[int, Scenario], rings: Mapping[str, list[str]]) -> dict[int, str]:
+def faults(rows: Sequence[Row], wishes: Mapping[int, Scenario], rings: Rings) -> dict[int, str]:
     """Every row of `wishes` that is not as it should be, with the reason."""
     by_id = {row.id: row for row in rows}
     found: dict[int, str] = {}
@@ -120,7 +122,7 @@ def faults(rows: Sequence[Row], wishes: Mapping[int, Scenario], rings: Mapping[s
 def summary(
     rows: Sequence[Row],
     wishes: Mapping[int, Scenario],
-    rings: Mapping[str, list[str]],
+    rings: Rings,
     *,
     pbx: str,
     seconds: float,

@@ -9,10 +9,10 @@ The command `sandbox` and the end-to-end tests use the same world.
 import shutil
 import tempfile
 from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol, Self
+from typing import Any, Self
 
 import asyncpg
 import httpx
@@ -23,6 +23,7 @@ from adapter.sandbox.gateway import Gateway
 from adapter.sandbox.mikopbx import SimulatedPbx
 from adapter.sandbox.postgres import Postgres
 from adapter.sandbox.process import Daemon
+from adapter.sandbox.verdicts import ROWS, Rings, Row, rings_by_number
 
 DATABASE = "sandbox"
 
@@ -52,28 +53,6 @@ class SandboxError(Exception):
     """Something that the sandbox needs is missing or failed; the words tell what to do."""
 
 
-class Ring(Protocol):
-    """One INVITE at the witness."""
-
-    number: str
-    call_id: str
-
-
-class Pbx(Protocol):
-    """A PBX that the daemon can dial through, simulated or real."""
-
-    @property
-    def port(self) -> int: ...
-    @property
-    def username(self) -> str: ...
-    @property
-    def password(self) -> str: ...
-    @property
-    def trunk(self) -> str: ...
-    @property
-    def calls(self) -> Sequence[Ring]: ...
-
-
 def install_sql() -> str:
     """Text of `supabase/install.sql`, which lies beside the package in a checkout."""
     path = Path(adapter.__file__).resolve().parent.parent / "supabase" / "install.sql"
@@ -93,7 +72,7 @@ class World:
     postgres: Postgres
     dsn: str
     gateway: Gateway
-    pbx: Pbx
+    pbx: SimulatedPbx | RealPbx
     daemon: Daemon
     directory: Path
     http: httpx.AsyncClient
@@ -131,7 +110,7 @@ class World:
             dsn = postgres.dsn(DATABASE)
             pool = await stack.enter_async_context(asyncpg.create_pool(dsn, min_size=1, max_size=2))
             gateway = await stack.enter_async_context(Gateway.started(dsn))
-            exchange: Pbx = await stack.enter_async_context(_pbx(pbx, speed))
+            exchange = await stack.enter_async_context(_pbx(pbx, speed))
             http = await stack.enter_async_context(
                 httpx.AsyncClient(
                     base_url=gateway.url,
@@ -165,6 +144,17 @@ class World:
                 await process.start()
             yield world
 
+    @property
+    def rings(self) -> Rings:
+        """What the witness saw so far."""
+        if isinstance(self.pbx, SimulatedPbx):
+            return rings_by_number((invite.number, invite.call_id) for invite in self.pbx.calls)
+        return rings_by_number((invite.number, invite.sip_call_id) for invite in self.pbx.calls)
+
+    async def rows(self) -> list[Row]:
+        """All rows of the queue as they are now."""
+        return [Row(**dict(record)) for record in await self.pool.fetch(ROWS)]
+
     async def queue(self, rows: Sequence[Mapping[str, Any]]) -> list[int]:
         """Insert rows into `call_queue` as an app does, in batches through the REST API; their ids in order."""
         ids: list[int] = []
@@ -180,13 +170,13 @@ class World:
         return ids
 
 
-def _pbx(kind: str, speed: float) -> Any:
+def _pbx(kind: str, speed: float) -> AbstractAsyncContextManager[SimulatedPbx | RealPbx]:
     if kind == "simulated":
         return SimulatedPbx.started(speed=speed)
     return RealPbx.started()
 
 
-def _connections(gateway: Gateway, pbx: Pbx, directory: Path) -> dict[str, str]:
+def _connections(gateway: Gateway, pbx: SimulatedPbx | RealPbx, directory: Path) -> dict[str, str]:
     return {
         "SUPABASE_URL": gateway.url,
         "SUPABASE_SERVICE_ROLE_KEY": gateway.service_role_key,
