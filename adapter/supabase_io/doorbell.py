@@ -2,8 +2,8 @@
 
 It carries no data and no promise. Whatever Realtime does, rows are found by the sweep; the bell only makes them early.
 One supervisor makes one line after the other (line.py), waits between them with full jitter, and takes three things
-apart: a line that is lost (again soon), a key that is refused (an alarm, at most one try a minute), and a way of ringing
-that this project does not have (the other way is taken, this one is tried again later).
+apart: a line that is lost (again soon), a key that is refused (an alarm, at most one try a minute), and a way of
+ringing that this project does not have (the other way is taken, this one is tried again later).
 
 A joined channel can be dead for ever while its socket is well; only rows that the sweep found without a ring prove it.
 The ticker tells of them (`missed`), the line is made anew, and not more often than helps.
