@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from adapter.sandbox.asterisk import RealPbx, install
+from adapter.sandbox.scenarios import BY_CODE
 from tests.asterisk.ami import Ami
 from tests.asterisk.orders import ended, judged, order, write
 
@@ -72,7 +73,7 @@ async def test_reload_is_told_and_breaks_nothing(pbx: RealPbx) -> None:
         await up(ami, live.call_id)
         await pbx.reload()
         await ami.until(lambda message: message.name == "Reload")
-        assert judged(live, await ended(ami, live)).talk_seconds == 3
+        assert judged(live, await ended(ami, live)).talk_seconds == int(BY_CODE["10"].talk)
 
 
 async def test_dead_carrier_is_noticed_and_forgotten(pbx: RealPbx) -> None:
