@@ -183,7 +183,9 @@ class Line:
             push.destroy()
         socket = self._socket()
         with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(self._client.close(), self._config.bell.close)
+            # Not wait_for: before Python 3.12 it loses a cancellation that comes as its task ends.
+            async with asyncio.timeout(self._config.bell.close):
+                await self._client.close()
         if socket is not None:
             socket.transport.abort()
         for task in self._tasks:

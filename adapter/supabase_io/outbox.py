@@ -230,7 +230,8 @@ class Outbox:
 
     async def _pause(self) -> None:
         with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(self._closing.wait(), self._retry)
+            async with asyncio.timeout(self._retry):
+                await self._closing.wait()
 
     def _say_problem(self, error: Exception) -> None:
         words = f"the outbox cannot be written: {error}"

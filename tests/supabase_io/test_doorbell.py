@@ -730,6 +730,16 @@ async def test_stopping_is_quick_in_every_state(server: RealtimeServer, state: B
     never.set()
 
 
+@pytest.mark.parametrize("refusal", [None, Refusal(500)])
+async def test_no_instant_swallows_a_cancellation(server: RealtimeServer, refusal: Refusal | None) -> None:
+    server.refuse = refusal
+    server.on_join = drop_after_join
+    timings = BellTimings(connect=1, close=0.1, backoff_first=0.001, backoff_most=0.002)
+    for number in range(100):
+        async with asyncio.timeout(5), ringing(server, timings=timings):
+            await asyncio.sleep(number * 0.0002)
+
+
 async def test_rt_25_neither_the_key_nor_a_row_reaches_a_log(
     server: RealtimeServer, caplog: pytest.LogCaptureFixture
 ) -> None:
