@@ -252,8 +252,10 @@ comment on column public.call_queue.lane is 'campaign_id, or zeros: the lane in 
 create index if not exists call_queue_turn_idx
   on public.call_queue (user_id, lane, priority, not_before, id) where status = 'queued';
 create index if not exists call_queue_expiry_idx on public.call_queue (expires_at) where status = 'queued';
+-- One person, one call. Live rows always have an e164; saying so keeps this index for questions about a number: taken for
+-- counting a user's calls it would read all live rows each time.
 create unique index if not exists call_queue_live_number_key
-  on public.call_queue (e164) where status in ('dialing', 'talking');
+  on public.call_queue (e164) where status in ('dialing', 'talking') and e164 is not null;
 create index if not exists call_queue_in_air_idx
   on public.call_queue (user_id, lane) where status in ('dialing', 'talking') and outcome is null;
 create index if not exists call_queue_settle_idx on public.call_queue (settle_at) where status = 'talking';
@@ -1836,7 +1838,8 @@ end
 $$;
 
 -- Walks over the lanes that really have queued rows, a few at a time, and mends what the turn tables say of them:
--- nothing may stay undialed because a flag was lost. Once a second at most.
+-- nothing may stay undialed because a flag was lost. Once a second at most, and only when no news waits: it would find
+-- the lanes that are just being told. What it finds, the next claim takes.
 create or replace function public.call_turns_repair(p_now timestamptz)
 returns void
 language plpgsql volatile security definer
@@ -1892,6 +1895,32 @@ begin
 end
 $$;
 
+-- A live row as its adapter gets it (ClaimedRow).
+create or replace function public.call_claimed(p_row public.call_queue)
+returns jsonb
+language sql stable
+set search_path = ''
+as $$
+  select jsonb_build_object(
+    'row_id', p_row.id,
+    'call_id', p_row.call_id,
+    'claim_number', p_row.claim_number,
+    'attempt', p_row.attempts + 1,
+    'user_id', p_row.user_id,
+    'phone_number', p_row.phone_number,
+    'e164', p_row.e164,
+    'campaign_id', p_row.campaign_id,
+    'contact_id', p_row.contact_id,
+    'prompt_id', p_row.prompt_id,
+    'customer_name', p_row.customer_name,
+    'caller_id', p_row.caller_id,
+    'ring_seconds', p_row.ring_seconds,
+    'variables', p_row.variables,
+    'claimed_at', p_row.claimed_at,
+    'pbx_boot', p_row.pbx_boot
+  )
+$$;
+
 -- Claims one row: it is `dialing` from here on, and its call_logs row stands before the PBX is told. Returns null if it
 -- was ended or put off instead. Raises what the database says of a row that cannot be written.
 create or replace function public.call_claim_row(
@@ -1926,14 +1955,13 @@ begin
     return null;
   end if;
 
-  p_row.ring_seconds := coalesce(p_row.ring_seconds, (p_status ->> 'ring_seconds')::integer, 30);
   p_row.status := 'dialing';
   p_row.call_id := gen_random_uuid();
   p_row.claim_number := nextval('public.call_claim_number');
   p_row.pbx := p_status ->> 'pbx';
   p_row.pbx_boot := p_status ->> 'pbx_boot';
   p_row.deadline := p_now + make_interval(secs =>
-    p_row.ring_seconds
+    coalesce(p_row.ring_seconds, (p_status ->> 'ring_seconds')::integer, 30)
     + coalesce((p_status ->> 'max_call_seconds')::integer, 900)
     + 120
     + coalesce((p_status ->> 'orphan_seconds')::integer, 1800)
@@ -1954,33 +1982,10 @@ begin
     )),
     p_now
   );
-  select to_jsonb(c) into strict p_status from public.call_claimed c where c.row_id = p_row.id;
-  return p_status;
+  p_row.claimed_at := p_now;
+  return public.call_claimed(p_row);
 end
 $$;
-
--- Live rows in the form in which an adapter gets them (ClaimedRow).
-create or replace view public.call_claimed with (security_invoker = true) as
-select
-  q.id as row_id,
-  q.call_id,
-  q.claim_number,
-  q.attempts + 1 as attempt,
-  q.user_id,
-  q.phone_number,
-  q.e164,
-  q.campaign_id,
-  q.contact_id,
-  q.prompt_id,
-  q.customer_name,
-  q.caller_id,
-  q.ring_seconds,
-  q.variables,
-  q.claimed_at,
-  q.pbx_boot
-from public.call_queue q
-where q.status in ('dialing', 'talking') and q.outcome is null;
-comment on view public.call_claimed is 'Calls in the air, as the adapter sees them.';
 
 -- Claims up to p_room rows: users in turn, within a user its lanes in turn, within a lane by priority and time.
 create or replace function public.call_claim(
@@ -2021,6 +2026,9 @@ begin
   claimed := '[]';
   notes := '[]';
   v_arriving := public.call_turns_refresh(p_now);
+  if not v_arriving then
+    perform public.call_turns_repair(p_now);
+  end if;
 
   select coalesce((v_limits ->> 'pbx')::integer, 2147483647) - count(*) into v_pbx_room
   from public.call_queue q
@@ -2189,7 +2197,7 @@ as $$
   select coalesce(
     jsonb_agg(
       jsonb_build_object(
-        'row', to_jsonb(c),
+        'row', public.call_claimed(q),
         'incarnation', q.incarnation,
         'originated_at', q.originated_at,
         'answered_at', q.answered_at,
@@ -2199,9 +2207,9 @@ as $$
     ),
     '[]'
   )
-  from public.call_claimed c
-  join public.call_queue q on q.id = c.row_id
-  where case when p_pbx is null then q.adapter = p_adapter else q.pbx = p_pbx and q.adapter <> p_adapter end
+  from public.call_queue q
+  where q.status in ('dialing', 'talking') and q.outcome is null
+    and case when p_pbx is null then q.adapter = p_adapter else q.pbx = p_pbx and q.adapter <> p_adapter end
 $$;
 
 create or replace function public.call_register_v1(
@@ -2313,7 +2321,7 @@ begin
     where x.pbx = v_pbx
     returning x.lease_until, x.epoch into lease_until, epoch;
     -- Handed over once more to a holder that shows, by the epoch it knows, that the answer was lost.
-    taken := taken or (v_held.former is not null and (p_status ->> 'epoch')::bigint < epoch);
+    taken := taken or coalesce(v_held.former is not null and (p_status ->> 'epoch')::bigint < epoch, false);
   end if;
 end
 $$;
@@ -2403,7 +2411,6 @@ begin
   -- 3. The sweep. What fails here is tried again with the next request.
   begin
     perform public.call_housekeep(v_beat.steady, v_now);
-    perform public.call_turns_repair(v_now);
   exception
     when others then
       v_notes := v_notes || to_jsonb(format('the sweep failed: %s (%s)', sqlerrm, sqlstate));
@@ -2411,10 +2418,10 @@ begin
 
   -- 4. The claim. The same claim id again gives the same rows: a lost answer costs nothing.
   if p_claim_id is not null and v_self.claim_id = p_claim_id then
-    select coalesce(jsonb_agg(to_jsonb(c) order by c.claim_number), '[]') into v_rows
-    from public.call_claimed c
-    join public.call_queue q on q.id = c.row_id
-    where q.claim_id = p_claim_id and q.adapter = p_adapter;
+    select coalesce(jsonb_agg(public.call_claimed(q) order by q.claim_number), '[]') into v_rows
+    from public.call_queue q
+    where q.status in ('dialing', 'talking') and q.outcome is null
+      and q.claim_id = p_claim_id and q.adapter = p_adapter;
   elsif p_claim_id is not null and p_room > 0 and v_beat.holder
     and coalesce((v_status ->> 'ready')::boolean, false) then
     begin
@@ -2498,7 +2505,6 @@ declare
     'call_queue', 'call_tenants', 'call_lanes', 'call_arrivals', 'call_bell', 'call_settings', 'call_regions',
     'call_outcomes', 'call_adapters', 'call_pbx'
   ];
-  v_views constant text[] := array['call_claimed'];
   v_sequences constant text[] := array[
     'call_queue_id_seq', 'call_arrivals_id_seq', 'call_claim_number', 'call_turn'
   ];
@@ -2509,15 +2515,12 @@ declare
   v_name text;
   v_function regprocedure;
 begin
-  foreach v_name in array v_tables || v_views || v_sequences loop
+  foreach v_name in array v_tables || v_sequences loop
     execute format('revoke all on public.%I from public, anon, authenticated', v_name);
   end loop;
   foreach v_name in array v_tables loop
     execute format('alter table public.%I enable row level security', v_name);
     execute format('grant select, insert, update, delete on public.%I to service_role', v_name);
-  end loop;
-  foreach v_name in array v_views loop
-    execute format('grant select on public.%I to service_role', v_name);
   end loop;
   foreach v_name in array v_sequences loop
     execute format('grant usage, select on sequence public.%I to service_role', v_name);
@@ -2535,7 +2538,7 @@ begin
         'call_number_v1', 'call_national', 'call_local_form', 'call_handler_word', 'call_merged', 'call_log_lock',
         'call_log_end', 'call_end_uncalled', 'call_room_made', 'call_settle', 'call_settle_held', 'call_end',
         'call_release', 'call_record', 'call_housekeep', 'call_lane_due', 'call_turns_refresh', 'call_turns_repair',
-        'call_claim_row', 'call_claim', 'call_lock', 'call_highest_claim', 'call_open', 'call_register_v1',
+        'call_claimed', 'call_claim_row', 'call_claim', 'call_lock', 'call_highest_claim', 'call_open', 'call_register_v1',
         'call_heartbeat', 'call_sync_v1', 'call_cancel_v1'
       ])
   loop

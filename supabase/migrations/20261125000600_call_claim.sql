@@ -117,7 +117,8 @@ end
 $$;
 
 -- Walks over the lanes that really have queued rows, a few at a time, and mends what the turn tables say of them:
--- nothing may stay undialed because a flag was lost. Once a second at most.
+-- nothing may stay undialed because a flag was lost. Once a second at most, and only when no news waits: it would find
+-- the lanes that are just being told. What it finds, the next claim takes.
 create or replace function public.call_turns_repair(p_now timestamptz)
 returns void
 language plpgsql volatile security definer
@@ -173,6 +174,32 @@ begin
 end
 $$;
 
+-- A live row as its adapter gets it (ClaimedRow).
+create or replace function public.call_claimed(p_row public.call_queue)
+returns jsonb
+language sql stable
+set search_path = ''
+as $$
+  select jsonb_build_object(
+    'row_id', p_row.id,
+    'call_id', p_row.call_id,
+    'claim_number', p_row.claim_number,
+    'attempt', p_row.attempts + 1,
+    'user_id', p_row.user_id,
+    'phone_number', p_row.phone_number,
+    'e164', p_row.e164,
+    'campaign_id', p_row.campaign_id,
+    'contact_id', p_row.contact_id,
+    'prompt_id', p_row.prompt_id,
+    'customer_name', p_row.customer_name,
+    'caller_id', p_row.caller_id,
+    'ring_seconds', p_row.ring_seconds,
+    'variables', p_row.variables,
+    'claimed_at', p_row.claimed_at,
+    'pbx_boot', p_row.pbx_boot
+  )
+$$;
+
 -- Claims one row: it is `dialing` from here on, and its call_logs row stands before the PBX is told. Returns null if it
 -- was ended or put off instead. Raises what the database says of a row that cannot be written.
 create or replace function public.call_claim_row(
@@ -207,14 +234,13 @@ begin
     return null;
   end if;
 
-  p_row.ring_seconds := coalesce(p_row.ring_seconds, (p_status ->> 'ring_seconds')::integer, 30);
   p_row.status := 'dialing';
   p_row.call_id := gen_random_uuid();
   p_row.claim_number := nextval('public.call_claim_number');
   p_row.pbx := p_status ->> 'pbx';
   p_row.pbx_boot := p_status ->> 'pbx_boot';
   p_row.deadline := p_now + make_interval(secs =>
-    p_row.ring_seconds
+    coalesce(p_row.ring_seconds, (p_status ->> 'ring_seconds')::integer, 30)
     + coalesce((p_status ->> 'max_call_seconds')::integer, 900)
     + 120
     + coalesce((p_status ->> 'orphan_seconds')::integer, 1800)
@@ -235,33 +261,10 @@ begin
     )),
     p_now
   );
-  select to_jsonb(c) into strict p_status from public.call_claimed c where c.row_id = p_row.id;
-  return p_status;
+  p_row.claimed_at := p_now;
+  return public.call_claimed(p_row);
 end
 $$;
-
--- Live rows in the form in which an adapter gets them (ClaimedRow).
-create or replace view public.call_claimed with (security_invoker = true) as
-select
-  q.id as row_id,
-  q.call_id,
-  q.claim_number,
-  q.attempts + 1 as attempt,
-  q.user_id,
-  q.phone_number,
-  q.e164,
-  q.campaign_id,
-  q.contact_id,
-  q.prompt_id,
-  q.customer_name,
-  q.caller_id,
-  q.ring_seconds,
-  q.variables,
-  q.claimed_at,
-  q.pbx_boot
-from public.call_queue q
-where q.status in ('dialing', 'talking') and q.outcome is null;
-comment on view public.call_claimed is 'Calls in the air, as the adapter sees them.';
 
 -- Claims up to p_room rows: users in turn, within a user its lanes in turn, within a lane by priority and time.
 create or replace function public.call_claim(
@@ -302,6 +305,9 @@ begin
   claimed := '[]';
   notes := '[]';
   v_arriving := public.call_turns_refresh(p_now);
+  if not v_arriving then
+    perform public.call_turns_repair(p_now);
+  end if;
 
   select coalesce((v_limits ->> 'pbx')::integer, 2147483647) - count(*) into v_pbx_room
   from public.call_queue q

@@ -29,7 +29,7 @@ as $$
   select coalesce(
     jsonb_agg(
       jsonb_build_object(
-        'row', to_jsonb(c),
+        'row', public.call_claimed(q),
         'incarnation', q.incarnation,
         'originated_at', q.originated_at,
         'answered_at', q.answered_at,
@@ -39,9 +39,9 @@ as $$
     ),
     '[]'
   )
-  from public.call_claimed c
-  join public.call_queue q on q.id = c.row_id
-  where case when p_pbx is null then q.adapter = p_adapter else q.pbx = p_pbx and q.adapter <> p_adapter end
+  from public.call_queue q
+  where q.status in ('dialing', 'talking') and q.outcome is null
+    and case when p_pbx is null then q.adapter = p_adapter else q.pbx = p_pbx and q.adapter <> p_adapter end
 $$;
 
 create or replace function public.call_register_v1(
@@ -153,7 +153,7 @@ begin
     where x.pbx = v_pbx
     returning x.lease_until, x.epoch into lease_until, epoch;
     -- Handed over once more to a holder that shows, by the epoch it knows, that the answer was lost.
-    taken := taken or (v_held.former is not null and (p_status ->> 'epoch')::bigint < epoch);
+    taken := taken or coalesce(v_held.former is not null and (p_status ->> 'epoch')::bigint < epoch, false);
   end if;
 end
 $$;
@@ -243,7 +243,6 @@ begin
   -- 3. The sweep. What fails here is tried again with the next request.
   begin
     perform public.call_housekeep(v_beat.steady, v_now);
-    perform public.call_turns_repair(v_now);
   exception
     when others then
       v_notes := v_notes || to_jsonb(format('the sweep failed: %s (%s)', sqlerrm, sqlstate));
@@ -251,10 +250,10 @@ begin
 
   -- 4. The claim. The same claim id again gives the same rows: a lost answer costs nothing.
   if p_claim_id is not null and v_self.claim_id = p_claim_id then
-    select coalesce(jsonb_agg(to_jsonb(c) order by c.claim_number), '[]') into v_rows
-    from public.call_claimed c
-    join public.call_queue q on q.id = c.row_id
-    where q.claim_id = p_claim_id and q.adapter = p_adapter;
+    select coalesce(jsonb_agg(public.call_claimed(q) order by q.claim_number), '[]') into v_rows
+    from public.call_queue q
+    where q.status in ('dialing', 'talking') and q.outcome is null
+      and q.claim_id = p_claim_id and q.adapter = p_adapter;
   elsif p_claim_id is not null and p_room > 0 and v_beat.holder
     and coalesce((v_status ->> 'ready')::boolean, false) then
     begin

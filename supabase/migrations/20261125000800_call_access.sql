@@ -8,7 +8,6 @@ declare
     'call_queue', 'call_tenants', 'call_lanes', 'call_arrivals', 'call_bell', 'call_settings', 'call_regions',
     'call_outcomes', 'call_adapters', 'call_pbx'
   ];
-  v_views constant text[] := array['call_claimed'];
   v_sequences constant text[] := array[
     'call_queue_id_seq', 'call_arrivals_id_seq', 'call_claim_number', 'call_turn'
   ];
@@ -19,15 +18,12 @@ declare
   v_name text;
   v_function regprocedure;
 begin
-  foreach v_name in array v_tables || v_views || v_sequences loop
+  foreach v_name in array v_tables || v_sequences loop
     execute format('revoke all on public.%I from public, anon, authenticated', v_name);
   end loop;
   foreach v_name in array v_tables loop
     execute format('alter table public.%I enable row level security', v_name);
     execute format('grant select, insert, update, delete on public.%I to service_role', v_name);
-  end loop;
-  foreach v_name in array v_views loop
-    execute format('grant select on public.%I to service_role', v_name);
   end loop;
   foreach v_name in array v_sequences loop
     execute format('grant usage, select on sequence public.%I to service_role', v_name);
@@ -45,7 +41,7 @@ begin
         'call_number_v1', 'call_national', 'call_local_form', 'call_handler_word', 'call_merged', 'call_log_lock',
         'call_log_end', 'call_end_uncalled', 'call_room_made', 'call_settle', 'call_settle_held', 'call_end',
         'call_release', 'call_record', 'call_housekeep', 'call_lane_due', 'call_turns_refresh', 'call_turns_repair',
-        'call_claim_row', 'call_claim', 'call_lock', 'call_highest_claim', 'call_open', 'call_register_v1',
+        'call_claimed', 'call_claim_row', 'call_claim', 'call_lock', 'call_highest_claim', 'call_open', 'call_register_v1',
         'call_heartbeat', 'call_sync_v1', 'call_cancel_v1'
       ])
   loop

@@ -173,7 +173,7 @@ async def test_nothing_is_claimed_when_not_ready_without_room_or_without_a_claim
     assert (await desk.sync(room=0, claim_id=uuid.uuid4()))["rows"] == []
     assert (
         await desk.connection.fetchval(
-            "select call_sync_v1($1, 1, '[]', '{\"pbx\": \"pbx-1\", \"ready\": true}', 5, null)", desk.adapter
+            'select call_sync_v1($1, 1, \'[]\', \'{"pbx": "pbx-1", "ready": true}\', 5, null)', desk.adapter
         )
     )["rows"] == []
 

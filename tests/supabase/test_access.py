@@ -1,0 +1,146 @@
+"""Who may do what, tried as each role: on a fresh project and on the app's, whose defaults give everything to everyone."""
+
+import re
+
+import asyncpg
+import pytest
+
+from tests.support.db import ROOT
+from tests.supabase.helpers import USER, Connection, connected, number
+
+TABLES = (
+    "call_queue", "call_tenants", "call_lanes", "call_arrivals", "call_bell", "call_settings", "call_regions",
+    "call_outcomes", "call_adapters", "call_pbx",
+)  # fmt: skip
+PUBLIC_FUNCTIONS = {"call_register_v1", "call_sync_v1", "call_cancel_v1", "call_number_v1"}
+
+
+@pytest.fixture(params=["db", "app_db"])
+def project(request: pytest.FixtureRequest) -> str:
+    """Both kinds of project."""
+    dsn: str = request.getfixturevalue(request.param)
+    return dsn
+
+
+async def our_functions(connection: Connection) -> list[asyncpg.Record]:
+    """Every function that our migrations create, as the database knows it."""
+    text = (ROOT / "supabase" / "install.sql").read_text(encoding="utf-8")
+    names = set(re.findall(r"create or replace function public\.(\w+)", text))
+    found = await connection.fetch(
+        "select proname, oid, prosecdef, proconfig, has_function_privilege('anon', oid, 'execute') as anon, "
+        "has_function_privilege('authenticated', oid, 'execute') as authenticated, "
+        "has_function_privilege('service_role', oid, 'execute') as service "
+        "from pg_proc where pronamespace = 'public'::regnamespace and proname = any($1::text[])",
+        list(names),
+    )
+    assert {row["proname"] for row in found} == names
+    return found
+
+
+@pytest.mark.parametrize("role", ["anon", "authenticated"])
+async def test_browsers_may_do_nothing(project: str, role: str) -> None:
+    async with connected(project) as connection:
+        await connection.execute(f"set role {role}")
+        statements = [f"select from {table}" for table in TABLES]
+        statements += [f"delete from {table}" for table in TABLES]
+        statements += [
+            f"insert into call_queue (user_id, phone_number) values ('{USER}', '0123456700')",  # noqa: S608
+            "update call_queue set status = 'queued'",
+            "select nextval('call_claim_number')",
+            "select call_sync_v1(gen_random_uuid(), 1, '[]', '{}', 0, null)",
+            "select call_register_v1(gen_random_uuid(), 0, gen_random_uuid(), 'x', '{}')",
+            "select call_cancel_v1(1)",
+            "select * from call_number_v1('0123456700')",
+            "select call_lock()",
+        ]
+        for statement in statements:
+            with pytest.raises(asyncpg.InsufficientPrivilegeError):
+                await connection.execute(statement)
+
+
+async def test_the_secret_key_may_use_the_queue_and_the_functions(project: str) -> None:
+    async with connected(project) as connection:
+        await connection.execute("set role service_role")
+        row_id = await connection.fetchval(
+            "insert into call_queue (user_id, phone_number) values ($1, $2) returning id", USER, number(1)
+        )
+        blocked = await connection.fetchval(
+            "insert into call_queue (user_id, phone_number) values ($1, '1') returning outcome", USER
+        )
+        assert blocked == "blocked"
+        for table in TABLES:
+            await connection.fetch(f"select * from {table}")  # noqa: S608 - names of ours
+        adapter = await connection.fetchval("select gen_random_uuid()")
+        await connection.fetchval("select call_register_v1($1, 0, gen_random_uuid(), 'pbx', '{}')", adapter)
+        reply = await connection.fetchval(
+            "select call_sync_v1($1, 1, '[]', $2, 5, gen_random_uuid())", adapter, {"pbx": "pbx", "ready": True}
+        )
+        assert [row["row_id"] for row in reply["rows"]] == [row_id]
+        assert await connection.fetchval("select call_cancel_v1($1)", row_id) == "dialing"
+        assert await connection.fetchval("select e164 from call_number_v1('0123456700')") == "+60123456700"
+        await connection.execute("update call_settings set default_region = 'MY'")
+        await connection.execute("delete from call_queue")
+
+
+async def test_helpers_are_for_our_own_functions_only(project: str) -> None:
+    async with connected(project) as connection:
+        for row in await our_functions(connection):
+            assert not row["anon"], row["proname"]
+            assert not row["authenticated"], row["proname"]
+            assert row["service"] is (row["proname"] in PUBLIC_FUNCTIONS), row["proname"]
+            assert 'search_path=""' in row["proconfig"], row["proname"]
+            if row["proname"] in PUBLIC_FUNCTIONS:
+                assert row["prosecdef"], row["proname"]
+
+
+async def test_row_level_security_is_on_and_has_no_policy(project: str) -> None:
+    async with connected(project) as connection:
+        open_tables = await connection.fetch(
+            "select relname from pg_class where relnamespace = 'public'::regnamespace and relkind = 'r' "
+            "and relname like 'call\\_%' and not relrowsecurity"
+        )
+        assert open_tables == []
+        assert (
+            await connection.fetchval(
+                "select count(*) from pg_policies where schemaname = 'public' and tablename = any($1::text[])",
+                list(TABLES),
+            )
+            == 0
+        )
+        made = await connection.fetch(
+            "select relname::text from pg_class where relnamespace = 'public'::regnamespace and relkind = 'r' "
+            "and relname like 'call\\_%' and relname not in ('call_logs', 'call_costs')"
+        )
+        assert {row[0] for row in made} == set(TABLES)
+
+
+async def test_a_granted_insert_without_a_policy_still_adds_nothing(db: str) -> None:
+    async with connected(db) as connection:
+        await connection.execute("grant insert, select on call_queue to anon")
+        await connection.execute("set role anon")
+        with pytest.raises(asyncpg.InsufficientPrivilegeError, match="row-level security"):
+            await connection.execute("insert into call_queue (user_id, phone_number) values ($1, '1')", USER)
+        assert await connection.fetch("select * from call_queue") == []
+
+
+async def test_tables_we_had_to_make_are_closed_and_the_apps_stay_as_they_were(db: str, app_db: str) -> None:
+    async with connected(db) as connection:
+        await connection.execute("set role anon")
+        with pytest.raises(asyncpg.InsufficientPrivilegeError):
+            await connection.execute("select from call_logs")
+    async with connected(app_db) as connection:
+        await connection.execute("set role anon")
+        await connection.execute("select from call_logs")
+        await connection.execute("update campaigns set status = 'paused'")
+
+
+async def test_a_hand_made_insert_policy_is_enough_to_insert(db: str) -> None:
+    async with connected(db) as connection:
+        await connection.execute(
+            "grant insert on call_queue to authenticated; "
+            "create policy own on call_queue for insert to authenticated with check (true)"
+        )
+        await connection.execute("set role authenticated")
+        await connection.execute("insert into call_queue (user_id, phone_number) values ($1, $2)", USER, number(1))
+        await connection.execute("reset role")
+        assert await connection.fetchval("select count(*) from realtime.messages") == 1

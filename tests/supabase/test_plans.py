@@ -1,0 +1,146 @@
+"""The cost of a request does not grow with the queue: looked up through indexes, whatever the statistics say.
+
+Mainly the functions are watched at work: PostgreSQL counts how often a table was read whole and how many of its rows were
+fetched through indexes.
+"""
+
+from collections.abc import Awaitable, Callable
+
+import pytest
+
+from tests.supabase.helpers import Connection, Desk, outcome
+
+ROWS = 100_000
+USERS = 100
+CAMPAIGNS = 1000
+
+FILL = """
+insert into call_queue (user_id, campaign_id, phone_number)
+select ('00000000-0000-4000-8000-' || lpad((i % {users})::text, 12, '0'))::uuid,
+  ('00000000-0000-4000-8000-' || lpad((i % {campaigns})::text, 12, '0'))::uuid,
+  '+601' || (100000000 + i)
+from generate_series(1, {rows}) i
+"""
+
+VARIABLES = {"v_user": "uuid", "v_lane_room": "integer", "v_lane": "uuid", "p_now": "timestamptz"}
+"""Names in the function's text, the longer ones first, and their types."""
+
+WATCHED = ("call_queue", "call_logs", "call_lanes", "call_tenants")
+
+
+async def fill(connection: Connection) -> None:
+    """A backlog of 100,000 rows. Most are added without triggers, as the number function is not what is measured."""
+    await connection.execute(FILL.format(users=USERS, campaigns=CAMPAIGNS, rows=CAMPAIGNS))
+    await connection.execute("alter table call_queue disable trigger user")
+    await connection.execute(
+        "insert into call_queue (user_id, campaign_id, phone_number, e164, country, expires_at) "
+        "select q.user_id, q.campaign_id, n, n, 'MY', now() + interval '1 day' from call_queue q, "
+        "lateral (select '+601' || (200000000 + q.id * 1000 + i) as n from generate_series(1, $1) i) f "
+        "where q.status = 'queued'",
+        ROWS // CAMPAIGNS - 1,
+    )
+    await connection.execute("alter table call_queue enable trigger user")
+
+
+async def counters(connection: Connection) -> dict[str, tuple[int, int]]:
+    """For each table how often it was read whole and how many rows were fetched through indexes by this session."""
+    rows = await connection.fetch(
+        "select relname::text, seq_scan, idx_tup_fetch from pg_stat_xact_user_tables where relname = any($1::text[])",
+        list(WATCHED),
+    )
+    return {row["relname"]: (row["seq_scan"], row["idx_tup_fetch"] or 0) for row in rows}
+
+
+async def touched(connection: Connection, work: Callable[[], Awaitable[None]]) -> dict[str, tuple[int, int]]:
+    """The same, by `work` alone."""
+    async with connection.transaction():
+        before = await counters(connection)
+        await work()
+        after = await counters(connection)
+    return {name: (after[name][0] - before[name][0], after[name][1] - before[name][1]) for name in WATCHED}
+
+
+@pytest.mark.parametrize("statistics", ["fresh", "stale", "plans made while it was empty"])
+async def test_a_request_touches_only_what_it_is_about(desk: Desk, statistics: str) -> None:
+    connection = desk.connection
+    if statistics == "plans made while it was empty":
+        for _ in range(7):  # PostgreSQL settles for a general plan after five.
+            await desk.fill(1)
+            row = await desk.claim_one()
+            await desk.sync([outcome(row["call_id"], "answered")], room=1)
+            await desk.settle()
+    else:
+        await connection.execute("analyze call_queue")
+    await connection.execute("alter table call_queue set (autovacuum_enabled = off)")
+    await fill(connection)
+    if statistics == "fresh":
+        await connection.execute("analyze")
+    assert await connection.fetchval("select count(*) from call_queue where status = 'queued'") >= ROWS
+    await desk.claim(1)  # Takes in the arrivals.
+
+    rows: list[dict[str, object]] = []
+
+    async def claim() -> None:
+        reply = await desk.sync(room=50, limits={"pbx": 200, "user": 20, "campaign": 5})
+        assert reply["notes"] == []
+        rows.extend(reply["rows"])
+
+    cost = await touched(connection, claim)
+    assert len(rows) == 50
+    assert all(whole == 0 for whole, _ in cost.values()), cost
+    assert cost["call_queue"][1] < 1500, cost
+
+    async def record() -> None:
+        reply = await desk.sync([outcome(str(row["call_id"]), "busy") for row in rows])
+        assert len(reply["recorded"]) == 50
+
+    cost = await touched(connection, record)
+    assert all(whole == 0 for whole, _ in cost.values()), cost
+    # The repair looks at a hundred lanes in that time.
+    assert cost["call_queue"][1] < 1500, cost
+
+    async def insert() -> None:
+        for serial in range(10):
+            await desk.insert(f"+6011{serial:08d}", idempotency_key=f"k{serial}")
+
+    cost = await touched(connection, insert)
+    assert cost["call_queue"][0] == 0, cost
+
+
+async def test_the_rows_of_a_lane_come_through_the_index_of_turns(desk: Desk) -> None:
+    """EXPLAIN of the statement that stands in the function, with a plan that knows no value, and no help."""
+    connection = desk.connection
+    await fill(connection)
+    source = await connection.fetchval("select prosrc from pg_proc where proname = 'call_claim'")
+    statement = source[source.index("select q.*") :]
+    statement = statement[: statement.index("loop")]
+    for place, (name, kind) in enumerate(VARIABLES.items(), start=1):
+        statement = statement.replace(name, f"${place}")
+    await connection.execute(f"prepare candidates ({', '.join(VARIABLES.values())}) as {statement}")
+    await connection.execute("set plan_cache_mode = force_generic_plan")
+    for _ in range(2):
+        plan = "\n".join(row[0] for row in await connection.fetch(
+            "explain execute candidates (gen_random_uuid(), 5, gen_random_uuid(), now())"
+        ))  # fmt: skip
+        assert "Index Scan using call_queue_turn_idx" in plan
+        assert "Seq Scan" not in plan
+        assert "Sort" not in plan
+        await connection.execute("analyze")
+
+
+async def test_many_lanes_without_due_rows_cost_nothing(desk: Desk) -> None:
+    connection = desk.connection
+    await connection.execute(
+        "insert into call_queue (user_id, campaign_id, phone_number, not_before) "
+        "select gen_random_uuid(), gen_random_uuid(), '+601' || (100000000 + i), now() + interval '1 hour' "
+        "from generate_series(1, 2000) i"
+    )
+    await desk.fill(5)
+    assert len([await desk.claim(5) for _ in range(2)][1]) == 5
+
+    async def claim() -> None:
+        await desk.sync(room=50)
+
+    await connection.execute("update call_settings set repaired_at = 'infinity'")
+    cost = await touched(connection, claim)
+    assert cost["call_lanes"][1] < 50, cost
