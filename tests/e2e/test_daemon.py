@@ -73,11 +73,11 @@ def _events(world: World) -> list[str]:
 
 
 def _invites(world: World) -> Counter[str]:
-    return Counter(call.call_id for call in world.pbx.calls)
+    return Counter(call.call_id for call in _pbx(world).calls)
 
 
 def _assert_no_call_id_twice(world: World, logs: Sequence[dict[str, Any]]) -> None:
-    """One INVITE for each call id. Calls that were tried again have lost their log row, but all others had an INVITE."""
+    """One INVITE for each call id. A call that was tried again has lost its log row, but all others had an INVITE."""
     invites = _invites(world)
     assert all(count == 1 for count in invites.values())
     assert {log["call_id"] for log in logs if log["metadata"]["outcome"] not in ("blocked", "unknown")} <= set(invites)
