@@ -12,8 +12,10 @@ import argparse
 import asyncio
 import json
 import secrets
+import shutil
 import signal
 import sys
+import tempfile
 import time
 import uuid
 from collections.abc import Mapping, Sequence
@@ -63,11 +65,18 @@ def main(argv: Sequence[str] | None = None) -> int:
     # With --json standard output holds the object and nothing else.
     out = sys.stderr if options.json else sys.stdout
     with Screen(out, live=out.isatty() and not options.verbose) as screen:
+        place = options.keep or Path(tempfile.mkdtemp(prefix="mikopbx-adapter-sandbox-"))
+        code = 1
         try:
-            return asyncio.run(_until_signal(options, screen))
+            code = asyncio.run(_until_signal(options, screen, place))
         except (SandboxError, PostgresNotStarted, ScriptFailed, AsteriskFailed, AsteriskMissing) as error:
             screen.say(f"The sandbox did not start: {error}")
-            return 1
+        finally:
+            if options.keep is None and (code != 1 or options.verbose):
+                shutil.rmtree(place, ignore_errors=True)
+            elif code == 1 and not options.verbose:
+                screen.say(f"The adapter's log and state are kept in {place}")
+    return code
 
 
 def _options(argv: Sequence[str]) -> Options:
@@ -97,7 +106,7 @@ def _options(argv: Sequence[str]) -> Options:
     return Options(**vars(given))
 
 
-async def _until_signal(options: Options, screen: Screen) -> int:
+async def _until_signal(options: Options, screen: Screen, place: Path) -> int:
     """Play until it is over or a signal comes; either way everything is stopped in order."""
     task = asyncio.current_task()
     signaled = False
@@ -113,18 +122,16 @@ async def _until_signal(options: Options, screen: Screen) -> int:
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, stop)
     try:
-        return await _play(options, screen)
+        return await _play(options, screen, place)
     except asyncio.CancelledError:
         if not signaled:
             raise
         return INTERRUPTED if options.exit else 0
 
 
-async def _play(options: Options, screen: Screen) -> int:
+async def _play(options: Options, screen: Screen, place: Path) -> int:
     screen.say("Starting PostgreSQL, the local Supabase, the PBX and the adapter …")
-    async with World.started(
-        pbx=options.pbx, speed=options.speed, directory=options.keep, echo=options.verbose
-    ) as world:
+    async with World.started(pbx=options.pbx, speed=options.speed, directory=place, echo=options.verbose) as world:
         screen.say(howto.SIMULATED[options.pbx])
         if not options.verbose:
             screen.say(f"The adapter's log: {world.daemon.log}")

@@ -76,8 +76,9 @@ class Screen:
 def table(rows: Sequence[Row]) -> Table:
     """At most `SHOWN` rows."""
     out = Table(box=None, pad_edge=False, header_style="bold")
-    for name in ("row", "number", "the callee", "call_queue", "outcome", "call_logs", "talk", "reason"):
+    for name in ("row", "number", "the callee", "call_queue", "outcome", "call_logs", "talk"):
         out.add_column(name, no_wrap=True)
+    out.add_column("reason")  # The one column that gives way on a narrow terminal.
     first = sorted(rows, key=lambda row: (row.status not in IN_AIR, -row.id))[:SHOWN]
     for row in sorted(first, key=lambda row: row.id):
         out.add_row(
@@ -88,6 +89,6 @@ def table(rows: Sequence[Row]) -> Table:
             row.outcome or row.last_outcome or "",
             row.log_status or "",
             f"{row.duration} s" if row.duration else "",
-            Text(row.reason or "", overflow="ellipsis"),
+            Text(row.reason or "", overflow="ellipsis", no_wrap=True),
         )
     return out

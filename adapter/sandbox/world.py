@@ -6,9 +6,10 @@
 The command `sandbox` and the end-to-end tests use the same world.
 """
 
+import asyncio
 import shutil
 import tempfile
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,6 +27,7 @@ from adapter.sandbox.process import Daemon
 from adapter.sandbox.verdicts import ROWS, Rings, Row, rings_by_number
 
 DATABASE = "sandbox"
+STATE = "state"
 
 SETTINGS: Mapping[str, str] = {
     "PBX_NAME": "sandbox",
@@ -34,6 +36,8 @@ SETTINGS: Mapping[str, str] = {
     "MAX_CALL_SECONDS": "60",
     "MAX_CALLS": "50",
     "MAX_CALLS_PER_USER": "50",
+    # A row that is tried again rings no bell, and nobody watches a sandbox for five seconds.
+    "SWEEP_SECONDS": "1",
     "LOG_FORMAT": "human",
     "DEFAULT_REGION": "MY",
 }
@@ -44,6 +48,9 @@ PACE = {"simulated": "20", "asterisk": "8"}
 
 IMPATIENT = "update public.call_outcomes set bound = 2, delay_seconds = 1 where retried = 'own_bound'"
 """Calls that the carrier refused are tried again after half a minute or more; here after a second, and once less."""
+
+POLL_SECONDS = 0.1
+"""Between two looks at rows that are waited for."""
 
 BATCH = 25
 """Rows in one insert, as an app that starts a batch call sends them."""
@@ -93,7 +100,8 @@ class World:
         """Start everything and stop it in the opposite order.
 
         `pbx`: `simulated` or `asterisk`. `speed`: of the simulated PBX. `settings`: further ones for the daemon.
-        `directory`: kept afterwards; None for one that is removed. `daemon` False leaves it to be started by hand.
+        `directory`: of the log and the daemon's state, kept afterwards; None for one that is removed.
+        `daemon` False leaves it to be started by hand.
         `echo`: the daemon's output goes to our standard error instead of its log.
         """
         async with AsyncExitStack() as stack:
@@ -102,6 +110,8 @@ class World:
                 stack.callback(shutil.rmtree, place, ignore_errors=True)
             else:
                 place.mkdir(parents=True, exist_ok=True)
+                # The database is new, so the identity and the outbox of an earlier run belong to nobody.
+                shutil.rmtree(place / STATE, ignore_errors=True)
             schema = install_sql()
             postgres = await stack.enter_async_context(Postgres.started())
             await postgres.create_project(DATABASE)
@@ -155,6 +165,20 @@ class World:
         """All rows of the queue as they are now."""
         return [Row(**dict(record)) for record in await self.pool.fetch(ROWS)]
 
+    async def settled(self, ids: Collection[int], *, seconds: float = 60.0) -> list[Row]:
+        """The rows with these ids, once all are final. Raises `SandboxError` if the daemon ends or time is up."""
+        end = asyncio.get_running_loop().time() + seconds
+        while True:
+            rows = [row for row in await self.rows() if row.id in ids]
+            waiting = [row for row in rows if not row.final]
+            if not waiting:
+                return rows
+            if not self.daemon.running:
+                raise SandboxError(f"the daemon ended while {len(waiting)} rows were open:\n{self.daemon.tail()}")
+            if asyncio.get_running_loop().time() > end:
+                raise SandboxError(f"{len(waiting)} rows were not final after {seconds:g} s:\n{self.daemon.tail()}")
+            await asyncio.sleep(POLL_SECONDS)
+
     async def queue(self, rows: Sequence[Mapping[str, Any]]) -> list[int]:
         """Insert rows into `call_queue` as an app does, in batches through the REST API; their ids in order."""
         ids: list[int] = []
@@ -185,5 +209,5 @@ def _connections(gateway: Gateway, pbx: SimulatedPbx | RealPbx, directory: Path)
         "MIKOPBX_AMI_USERNAME": pbx.username,
         "MIKOPBX_AMI_PASSWORD": pbx.password,
         "TRUNK": pbx.trunk,
-        "STATE_DIR": str(directory / "state"),
+        "STATE_DIR": str(directory / STATE),
     }
