@@ -199,6 +199,8 @@ async def _judge(
     """Say what came of the rows; the exit code."""
     rows, rings = await world.rows(), world.rings
     found = faults(rows, wishes, rings)
+    screen.show(rows)
+    screen.close()
     result = summary(rows, wishes, rings, pbx=options.pbx, seconds=seconds)
     if problem:
         screen.say(problem)

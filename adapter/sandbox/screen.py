@@ -54,6 +54,10 @@ class Screen:
         return self
 
     def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Leave the table as it is; further words come below it."""
         if self._live:
             self._live.stop()
 
