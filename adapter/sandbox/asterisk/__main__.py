@@ -26,7 +26,7 @@ def main(arguments: list[str] | None = None) -> int:
         help="install: only set it up; run: only run what is set up; neither: both",
     )
     parser.add_argument("--version", action="store_true", help="print the version of the Asterisk that is set up")
-    parser.add_argument("--keep", action="store_true", help="leave configuration and logs behind")
+    parser.add_argument("--keep", action="store_true", help="leave configuration and logs until the next start")
     options = parser.parse_args(arguments)
     try:
         if options.version:

@@ -1,6 +1,7 @@
 """One running Asterisk: start it, ask its CLI, stop it, kill it."""
 
 import asyncio
+import contextlib
 import os
 import signal
 import sys
@@ -84,8 +85,9 @@ class Instance:
 
     def send(self, number: signal.Signals) -> None:
         """Send a signal, e.g. SIGSTOP and SIGCONT to freeze and thaw it."""
-        if self.pid is not None and self._process is not None:
-            self._process.send_signal(number)
+        if self._process is not None:
+            with contextlib.suppress(ProcessLookupError):  # It may end this very moment.
+                self._process.send_signal(number)
 
     def log_tail(self, lines: int = 30) -> str:
         """The last lines of its log, for error messages."""
@@ -107,12 +109,12 @@ class Instance:
         process = self._process
         if process is None or process.returncode is not None:
             return
-        process.send_signal(signal.SIGCONT)  # One that is frozen would not hear anything milder than SIGKILL.
-        process.send_signal(number)
+        self.send(signal.SIGCONT)  # One that is frozen would not hear anything milder than SIGKILL.
+        self.send(number)
         try:
             await asyncio.wait_for(process.wait(), patience)
         except TimeoutError:
-            process.kill()
+            self.send(signal.SIGKILL)
             await process.wait()
 
     def _command(self, *arguments: str) -> tuple[str, ...]:

@@ -13,9 +13,9 @@ PREFIX = "mikopbx-adapter-"
 
 @contextmanager
 def made(parent: Path, *, keep: bool = False) -> Iterator[Path]:
-    """A new folder under `parent`, removed at the end unless `keep`; folders of dead owners are removed first.
+    """A new folder under `parent`, removed at the end, or with `keep` when the next one is made.
 
-    Each is held by a lock on its own file `lock`, which the kernel lets go when the owner dies. The gate makes "new
+    Folders without an owner are removed first. Each is held by a lock on its own file `lock`, which the kernel lets go when the owner dies. The gate makes "new
     folder, then its lock" one step for whoever cleans up.
     """
     gate = parent / f"{PREFIX}{os.geteuid()}.lock"
@@ -35,8 +35,6 @@ def made(parent: Path, *, keep: bool = False) -> Iterator[Path]:
 
 
 def _remove_if_dead(folder: Path) -> None:
-    if (folder / "keep").exists():
-        return
     with (folder / "lock").open("a") as owner:
         try:
             fcntl.flock(owner, fcntl.LOCK_EX | fcntl.LOCK_NB)
