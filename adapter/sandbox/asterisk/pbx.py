@@ -95,7 +95,7 @@ class RealPbx:
     async def started(
         cls, *, ports: Ports | None = None, trunk: str = TRUNK, keep: bool = False
     ) -> AsyncIterator[Self]:
-        """A running pair, stopped at the end. Ports are free ones by default; `keep` leaves the files until the next start.
+        """A running pair, stopped at the end. Without `ports` on free ones; `keep` leaves its files to the next start.
 
         Raises `AsteriskMissing` if scripts/asterisk install was not run, `AsteriskFailed` if it does not start.
         """

@@ -15,8 +15,8 @@ PREFIX = "mikopbx-adapter-"
 def made(parent: Path, *, keep: bool = False) -> Iterator[Path]:
     """A new folder under `parent`, removed at the end, or with `keep` when the next one is made.
 
-    Folders without an owner are removed first. Each is held by a lock on its own file `lock`, which the kernel lets go when the owner dies. The gate makes "new
-    folder, then its lock" one step for whoever cleans up.
+    Folders without an owner are removed first. Each is held by a lock on its own file `lock`, which the kernel lets go
+    when the owner dies. The gate makes "new folder, then its lock" one step for whoever cleans up.
     """
     gate = parent / f"{PREFIX}{os.geteuid()}.lock"
     with gate.open("w") as gatekeeper:
