@@ -74,7 +74,6 @@ class Daemon:
         self._stopping = False
         self._ai = AiBreaker()
         self._trunk = TrunkBreaker()
-        self._problem: str | None = None
         self._watchdog = Watchdog()
         self._hang_ups: set[asyncio.Task[None]] = set()
         self._plan = DialPlan(
@@ -268,18 +267,19 @@ class Daemon:
         }
 
     async def _watch_readiness(self) -> None:
-        """Tick at once when the PBX becomes ready, and say each change of the breakers once."""
+        """Tick at once when the PBX becomes ready, and say once when a breaker opens or closes."""
         ready = False
+        open_before = (False, False)
         while True:
             await asyncio.sleep(READINESS_SECONDS)
-            if (now_ready := self._parts.link.status.ready) != ready:
-                ready = now_ready
+            if (ready_now := self._parts.link.status.ready) != ready:
+                ready = ready_now
                 self._ticker.want()
-            problem = self._ai.problem or self._trunk.problem
-            if problem != self._problem:
-                self._problem = problem
-                level, words = (logging.ERROR, problem) if problem else (logging.INFO, "Calls end as they should again")
-                say(log, level, "breaker", words)
+            if (open_now := (self._ai.open, self._trunk.open)) != open_before:
+                open_before = open_now
+                words = self._ai.problem or self._trunk.problem
+                level = logging.ERROR if words else logging.INFO
+                say(log, level, "breaker", words or "Calls end as they should again; dialing goes on")
 
 
 def _explain(task: "asyncio.Task[object]") -> int:

@@ -51,7 +51,7 @@ async def test_every_outcome_the_carrier_can_give(tmp_path: Path) -> None:
 async def test_sigkill_of_the_daemon_ends_no_call_and_rings_nobody_twice(tmp_path: Path) -> None:
     settings = {"LOG_FORMAT": "json", "SWEEP_SECONDS": "1"}
     async with World.started(pbx="asterisk", directory=tmp_path, settings=settings) as world:
-        await _queue(world, "12", 20, first=100)
+        await _queue(world, "10", 20, first=100)
         for _ in range(3):
             await asyncio.sleep(1.0)
             await world.daemon.kill()
@@ -61,11 +61,11 @@ async def test_sigkill_of_the_daemon_ends_no_call_and_rings_nobody_twice(tmp_pat
         seen = _carrier(world)
         assert set(seen.values()) == {1}
         assert {row["outcome"] for row in rows} <= {"answered", "unknown"}
-        # No call was cut by our deaths: each lasted its four seconds, until the AI hung up.
+        # No call was cut by our deaths: each lasted its three seconds, until the callee hung up.
         for invite in world.pbx.calls:
             assert invite.answered is not None
             assert invite.ended is not None
-            assert invite.ended - invite.answered == pytest.approx(4.0, abs=0.7)
+            assert invite.ended - invite.answered == pytest.approx(3.0, abs=0.7)
         # Whoever was never called is not said to have been.
         for row in rows:
             if row["e164"].lstrip("+") not in seen:
