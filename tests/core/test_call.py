@@ -8,6 +8,7 @@ import pytest
 from adapter.core import call as life
 from adapter.core.call import NEXT, OVERTIME, PATIENCE, Call, Input, Phase
 from adapter.core.model import AmiEvent, Channel, ClaimedRow, Ending, OpenCall, Outcome
+from adapter.core.outcomes import SOON
 
 ID = "11111111-1111-4111-8111-111111111111"
 OTHER = "22222222-2222-4222-8222-222222222222"
@@ -192,6 +193,11 @@ def test_a_leg_first_heard_of_in_another_event_is_taken() -> None:
     ):
         call = run(first)
         assert (call.trunk_leg, call.originated_at) == (ID, PBX + 1)
+
+
+def test_the_figures_that_are_promised() -> None:
+    """Two minutes after the PBX's own bound every call has ended; an end has five seconds to be complete."""
+    assert (PATIENCE, OVERTIME, life.AI_FAILED_WITHIN, SOON) == (5.0, 120.0, 2.0, 5.0)
 
 
 # Whose event is it?

@@ -45,6 +45,7 @@ def test_a_living_leg_is_followed_whatever_else_is_said() -> None:
     ("sent", "login", "rest"), [(0, 100, 20), (19, 100, 1), (100, 5, 15), (3, 1, 19), (20, 19.5, 0.5)]
 )
 def test_absence_is_believed_only_after_a_while(sent: float, login: float, rest: float) -> None:
+    assert SETTLE == 20.0
     assert ask(sent_age=sent, login_age=login) == Wait(seconds=rest)
     assert ask(sent_age=sent, login_age=login, settle=0.1) != Wait(seconds=rest)
 
