@@ -123,13 +123,16 @@ async def test_nothing_is_left_of_a_pair_whose_owner_was_killed() -> None:
             folder = Path(line.removeprefix("Files: ").strip())
             break
     pids = [int((folder / role / "run" / "asterisk.pid").read_text()) for role in ("pbx", "carrier")]
-    for pid in pids:
-        os.kill(pid, 0)
     owner.send_signal(signal.SIGKILL)
     await owner.communicate()
-    async with asyncio.timeout(5):
-        while any(Path(f"/proc/{pid}/exe").exists() for pid in pids):
-            await asyncio.sleep(0.02)
+    try:
+        async with asyncio.timeout(5):
+            while any(Path(f"/proc/{pid}").exists() for pid in pids):
+                await asyncio.sleep(0.02)
+    except TimeoutError:
+        for pid in pids:
+            os.kill(pid, signal.SIGKILL)
+        raise
     assert folder.exists()
     async with RealPbx.started():
         assert not folder.exists(), "the next one to start tidies up"

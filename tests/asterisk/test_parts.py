@@ -75,9 +75,10 @@ def test_line_that_is_being_written_is_left_out() -> None:
     assert [invite.rang for invite in witness.read(RECORDS[: RECORDS.index("rang") + 8])] == [None, None]
 
 
-def test_foreign_line_is_an_error() -> None:
-    with pytest.raises(ValueError, match="none of ours"):
-        witness.read("hello world\n")
+def test_foreign_or_repeated_line_is_an_error() -> None:
+    for line in ("hello world\n", RECORDS.splitlines(keepends=True)[0]):
+        with pytest.raises(ValueError, match="none of ours"):
+            witness.read(RECORDS + line)
 
 
 def test_folders_of_the_dead_are_removed_and_those_of_the_living_kept(tmp_path: Path) -> None:

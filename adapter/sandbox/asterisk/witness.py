@@ -40,7 +40,7 @@ def read(text: str) -> list[Invite]:
 
 def _take(invites: dict[str, Invite], fields: Iterable[str]) -> None:
     match tuple(fields):
-        case ("invite", at, leg, number, call_id):
+        case ("invite", at, leg, number, call_id) if leg not in invites:
             scenario = scenario_of(number)
             invites[leg] = Invite(
                 number=number, started=float(at), sip_call_id=call_id, scenario=scenario.code if scenario else ""
