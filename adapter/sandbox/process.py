@@ -4,8 +4,10 @@ import asyncio
 import os
 import signal
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+
+from adapter.sandbox.asterisk import keeper
 
 STOP_SECONDS = 15.0
 """After SIGTERM: the daemon's own DRAIN_SECONDS (8) and some; then it is killed, and that is an error."""
@@ -25,12 +27,23 @@ KEPT_ENVIRONMENT = (
 
 
 class Daemon:
-    """`mikopbx-adapter run` with settings of its own. Its output goes to `log`, or to our own standard error."""
+    """`mikopbx-adapter run` with settings of its own. Its output goes to `log`, or to our own standard error.
 
-    def __init__(self, settings: Mapping[str, str], log: Path, *, echo: bool = False) -> None:
+    Should this process be killed, the kernel kills the daemon too: nobody would want an orphan that keeps trying.
+    """
+
+    def __init__(
+        self,
+        settings: Mapping[str, str],
+        log: Path,
+        *,
+        echo: bool = False,
+        command: Sequence[str] = (sys.executable, "-m", "adapter.cli", "run"),
+    ) -> None:
         self.settings = dict(settings)
         self.log = log
         self._echo = echo
+        self._command = tuple(command)
         self._process: asyncio.subprocess.Process | None = None
 
     @property
@@ -48,10 +61,8 @@ class Daemon:
         kept = {name: os.environ[name] for name in KEPT_ENVIRONMENT if name in os.environ}
         with self.log.open("ab") as out:
             self._process = await asyncio.create_subprocess_exec(
-                sys.executable,
-                "-m",
-                "adapter.cli",
-                "run",
+                *(sys.executable, "-I", "-S", keeper.__file__, str(os.getpid()), "/"),
+                *self._command,
                 env={**kept, **self.settings},
                 stdin=asyncio.subprocess.DEVNULL,
                 stdout=None if self._echo else out,

@@ -105,7 +105,7 @@ class World:
         `echo`: the daemon's output goes to our standard error instead of its log.
         """
         async with AsyncExitStack() as stack:
-            place = directory or Path(tempfile.mkdtemp(prefix="mikopbx-adapter-sandbox-"))
+            place = (directory or Path(tempfile.mkdtemp(prefix="mikopbx-adapter-sandbox-"))).absolute()
             if directory is None:
                 stack.callback(shutil.rmtree, place, ignore_errors=True)
             else:

@@ -7,6 +7,7 @@ import shlex
 import signal
 import subprocess
 import sys
+import time
 import uuid
 from collections.abc import Sequence
 from dataclasses import replace
@@ -115,6 +116,21 @@ def test_ctrl_c_stops_everything_in_order(arguments: list[str], code: int, tmp_p
     assert "Traceback" not in rest
     assert alive([int(pid) for pid in children]) == []
     assert ("supabase-js" in "".join(said)) == (not arguments)
+
+
+def test_a_killed_sandbox_leaves_no_process_behind(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "adapter.cli", "sandbox", "--calls", "1", "--keep", str(tmp_path)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as sandbox:
+        assert sandbox.stdout
+        next(line for line in sandbox.stdout if "example calls are queued" in line)
+        children = Path(f"/proc/{sandbox.pid}/task/{sandbox.pid}/children").read_text().split()
+        sandbox.kill()
+    assert children
+    for _ in range(200):
+        if not (left := alive([int(pid) for pid in children])):
+            break
+        time.sleep(0.05)
+    assert left == []
 
 
 async def test_what_the_howto_prints_works() -> None:

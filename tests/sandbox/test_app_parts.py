@@ -5,6 +5,7 @@ import io
 import os
 import signal
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -162,21 +163,27 @@ def test_missing_install_sql_is_said_clearly(monkeypatch: pytest.MonkeyPatch, tm
         world.install_sql()
 
 
+STAND_IN = """
+import os, signal, sys, time
+if os.environ.get("STUBBORN"):
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+else:
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(7))
+print(os.environ.get("TRUNK"), os.environ.get("HTTPS_PROXY"), os.getpgid(0), flush=True)
+time.sleep(30)
+"""
+"""In the place of the daemon: it tells its environment and its process group, and waits."""
+
+
 @pytest.fixture
-def stand_in(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
-    """A program in the place of the daemon: it tells its environment, then waits; `STUBBORN` ignores SIGTERM."""
-    script = tmp_path / "python"
-    script.write_text(
-        f"#!{sys.executable}\nimport os, signal, sys, time\n"
-        "if os.environ.get('STUBBORN'): signal.signal(signal.SIGTERM, signal.SIG_IGN)\n"
-        "else: signal.signal(signal.SIGTERM, lambda *_: sys.exit(7))\n"
-        "print(sys.argv[1:], os.environ.get('TRUNK'), os.environ.get('HTTPS_PROXY'), os.getpgid(0), flush=True)\n"
-        "time.sleep(30)\n"
-    )
-    script.chmod(0o755)
-    monkeypatch.setattr("sys.executable", str(script))
+def stand_in(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..., process.Daemon]:
+    """Makes daemons that are none."""
     monkeypatch.setenv("HTTPS_PROXY", "http://proxy.example.com")
-    return tmp_path / "daemon.log"
+
+    def make(**settings: str) -> process.Daemon:
+        return process.Daemon(settings, tmp_path / "daemon.log", command=(sys.executable, "-c", STAND_IN))
+
+    return make
 
 
 async def _said(daemon: process.Daemon) -> str:
@@ -187,18 +194,20 @@ async def _said(daemon: process.Daemon) -> str:
     raise AssertionError("the process said nothing in ten seconds")
 
 
-async def test_daemon_gets_its_settings_and_nothing_of_our_environment(stand_in: Path) -> None:
-    daemon = process.Daemon({"TRUNK": "SIP-TRUNK-1"}, stand_in)
+async def test_daemon_gets_its_settings_and_nothing_of_our_environment(
+    stand_in: Callable[..., process.Daemon],
+) -> None:
+    daemon = stand_in(TRUNK="SIP-TRUNK-1")
     assert daemon.tail() == ""
     await daemon.start()
-    assert await _said(daemon) == f"['-m', 'adapter.cli', 'run'] SIP-TRUNK-1 None {daemon.pid}"
+    assert await _said(daemon) == f"SIP-TRUNK-1 None {daemon.pid}"
     assert await daemon.stop() == 7
     assert daemon.pid is None
     assert await daemon.stop() == 7
 
 
-async def test_daemon_that_does_not_stop_is_killed(stand_in: Path) -> None:
-    daemon = process.Daemon({"STUBBORN": "1"}, stand_in)
+async def test_daemon_that_does_not_stop_is_killed(stand_in: Callable[..., process.Daemon]) -> None:
+    daemon = stand_in(STUBBORN="1")
     await daemon.start()
     await _said(daemon)
     pid = daemon.pid
