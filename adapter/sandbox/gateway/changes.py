@@ -88,8 +88,9 @@ class Changes:
     pool: "asyncpg.Pool[asyncpg.Record]"
     delays: Delays
     limits: Limits
-    deaf: bool = False
     _subscribers: dict[Subscriber, None] = field(default_factory=dict)
+    _in_force: set[Subscriber] = field(default_factory=set)
+    _heirs: dict[Subscriber, Subscriber] = field(default_factory=dict)
     _task: asyncio.Task[None] | None = None
     _ready: asyncio.Event = field(default_factory=asyncio.Event)
     _idle: asyncio.Event = field(default_factory=asyncio.Event)
@@ -99,13 +100,22 @@ class Changes:
         """Whether the slot exists and is being read."""
         return self._ready.is_set()
 
-    async def subscribe(self, subscriber: Subscriber) -> str | None:
-        """Put the subscription in force; returns the error message if that is not possible."""
-        cold = not self._ready.is_set()
-        self._subscribers[subscriber] = None  # Before the checks, so that the poller runs.
+    def enter(self, subscriber: Subscriber, *, after: Subscriber | None = None) -> None:
+        """Count a subscriber whose `confirm` follows. `after`: its predecessor, whose subscription it may continue."""
+        self._subscribers[subscriber] = None
+        if after in self._in_force and after.bindings == subscriber.bindings:
+            self._in_force.add(subscriber)
+            self._heirs[after] = subscriber
         self._idle.clear()
         if self._task is None:
             self._task = asyncio.create_task(self._run(), name="sandbox changes")
+
+    async def confirm(self, subscriber: Subscriber) -> str | None:
+        """Put the subscription in force; returns the error message if that is not possible.
+
+        Rows committed before, while the slot was being made, are lost, as on the real server.
+        """
+        cold = not self._ready.is_set()
         error: str | None = '{:error, "Too many database timeouts"}'
         try:
             async with asyncio.timeout(READY_SECONDS):
@@ -114,20 +124,25 @@ class Changes:
         except (TimeoutError, OSError, asyncpg.InterfaceError, asyncpg.PostgresConnectionError):
             pass  # The error message is already the right one.
         if error:
-            self.unsubscribe(subscriber)
-        elif cold:
+            self.leave(subscriber)
+            return error
+        if cold:
             await asyncio.sleep(self.delays.subscribe_cold)
-        return error
+        if subscriber in self._subscribers:
+            self._in_force.add(subscriber)
+        return None
 
-    def unsubscribe(self, subscriber: Subscriber) -> None:
+    def leave(self, subscriber: Subscriber) -> None:
         """Forget it; when the last one goes the slot goes too."""
         self._subscribers.pop(subscriber, None)
+        self._in_force.discard(subscriber)
         if not self._subscribers:
             self._idle.set()
 
     async def stop(self) -> None:
         """Forget everybody and wait until the slot is gone."""
         self._subscribers.clear()
+        self._in_force.clear()
         self._idle.set()
         if self._task:
             # Not canceled at once: the query under way takes milliseconds, and its end would be left to chance.
@@ -175,8 +190,8 @@ class Changes:
                 PUBLICATION,
             )
             changes = list(decoder.changes(row["data"] for row in found))
-            if not self.deaf:
-                await self._deliver(connection, changes)
+            self._heirs.clear()
+            await self._deliver(connection, changes)
             if time.monotonic() - checked > self.delays.publication_check:
                 checked = time.monotonic()
                 await self._check_publication(connection)
@@ -185,11 +200,11 @@ class Changes:
 
     async def _check_publication(self, connection: Connection) -> None:
         published = await _published(connection)
-        for subscriber in list(self._subscribers):
+        for subscriber in list(self._in_force):
             gone = next((b for b in subscriber.bindings if not _fits(b, published)), None)
             if gone:
                 # Putting the table back does not revive the subscription; a new join does.
-                self.unsubscribe(subscriber)
+                self.leave(subscriber)
                 subscriber.lost_table(gone.not_published)
 
     async def _refused(self, subscriber: Subscriber) -> str | None:
@@ -212,12 +227,13 @@ class Changes:
     # ------------------------------------------------------------ delivery
 
     async def _deliver(self, connection: Connection, changes: Sequence[Change]) -> None:
-        """Changes in order; neighbours of one table and one shape are made into JSON together."""
+        """Changes in order; neighbors of one table and one shape are made into JSON together."""
         for relation, shaped in groupby(changes, key=lambda change: change.relation):
             heard = [
                 subscriber
                 for subscriber in self._subscribers
-                if any(binding.concerns(relation.schema, relation.table) for binding in subscriber.bindings)
+                if subscriber in self._in_force
+                and any(binding.concerns(relation.schema, relation.table) for binding in subscriber.bindings)
             ]
             if not heard:
                 continue
@@ -236,7 +252,7 @@ class Changes:
         relation = change.relation
         matching = [b for b in subscriber.bindings if b.hears(relation.schema, relation.table, change.kind)]
         matching = [b for b in matching if await _passes(connection, b.filters, change, texts.types)]
-        if not matching or subscriber not in self._subscribers:
+        if not matching:
             return
         ids = dumps([binding.id for binding in matching])
         place = f'"table":{dumps(relation.table)},"type":{dumps(change.kind)}'
@@ -254,7 +270,10 @@ class Changes:
             names = tuple(name for name in sight.columns if narrowed is None or name in narrowed)
             data = f"{place},{await texts.fields(change, names, self.limits.record_bytes)}"
             schema = f'"schema":{dumps(relation.schema)},"commit_timestamp":{dumps(change.committed)}'
-        subscriber.changed(f'{{"data":{{{data},{schema}}},"ids":{ids}}}')
+        while subscriber in self._heirs:  # It was joined anew while we were busy: the same bindings, a new channel.
+            subscriber = self._heirs[subscriber]
+        if subscriber in self._in_force:
+            subscriber.changed(f'{{"data":{{{data},{schema}}},"ids":{ids}}}')
 
     async def _visible(self, change: Change, subscriber: Subscriber, types: Types) -> bool:
         """Whether row security lets the subscriber's role see the row, as it is in the table now."""

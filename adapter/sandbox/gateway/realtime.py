@@ -75,9 +75,8 @@ class Realtime:
         """Whether the slot is being read."""
         return self.changes.running
 
-    @property
-    def silent(self) -> bool:
-        """Counts one message: True if it must be dropped, untold."""
+    def drops(self) -> bool:
+        """Count one message: True if it must be dropped, untold."""
         if self.deaf:
             return True
         over = not self._rate.allows(time.monotonic())
@@ -185,7 +184,7 @@ class Realtime:
             channel = socket.channels.get(topic)
             if channel is None or channel.private != private or (channel is sender and not channel.hears_itself):
                 continue
-            if not self.silent:
+            if not self.drops():
                 socket.push(topic=topic, event="broadcast", payload=payload)
 
     async def may(self, action: str, topic: str, claims: Claims) -> bool:

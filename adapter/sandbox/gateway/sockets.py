@@ -42,9 +42,8 @@ class Hub(Protocol):
     def broadcast(self, topic: str, *, private: bool, payload: str, sender: "Channel | None") -> None:
         """Deliver one broadcast payload (JSON text) to the channels of a topic."""
 
-    @property
-    def silent(self) -> bool:
-        """Whether pushes are to be dropped (the test's fault, or the rate limit)."""
+    def drops(self) -> bool:
+        """Count one message; True if it must be dropped, untold (the test's fault, or the rate limit)."""
 
 
 def realtime_claims(keys: Keys, token: str) -> Claims:
@@ -81,17 +80,17 @@ class Channel:
         """The database role whose rights count."""
         return str(self.claims["role"])
 
-    def open(self) -> None:
+    def open(self, former: "Channel | None") -> None:
         """After the join's reply: watch the token's end, subscribe to changes if asked to."""
         self._watch_expiry()
-        self._subscribe(0.0)
+        self._subscribe(0.0, former)
 
     def close(self) -> None:
         """Take the subscription down; says nothing to the client."""
         for running in (self._expiry, self._subscription):
             if running:
                 running.cancel()
-        self.socket.hub.changes.unsubscribe(self)
+        self.socket.hub.changes.leave(self)
 
     def end(self, reason: str | None = None) -> None:
         """Close it from our side: the reason, if any, then phx_close with the join's ref."""
@@ -114,7 +113,7 @@ class Channel:
 
     def changed(self, payload: str) -> None:
         """One row change."""
-        if not self.socket.hub.silent:
+        if not self.socket.hub.drops():
             self.socket.push(topic=self.topic, event="postgres_changes", payload=payload)
 
     def lost_table(self, message: str) -> None:
@@ -127,23 +126,24 @@ class Channel:
         left = float(self.claims["exp"]) - time.time()
         self._expiry = asyncio.get_running_loop().call_later(left, self.end, "Token has expired 0 seconds ago")
 
-    def _subscribe(self, delay: float) -> None:
+    def _subscribe(self, delay: float, former: "Channel | None" = None) -> None:
         if self._subscription:
             self._subscription.cancel()
         if self.bindings:
+            self.socket.hub.changes.enter(self, after=former)
             self._subscription = asyncio.create_task(self._subscribed(delay), name=f"subscribe {self.topic}")
 
     async def _subscribed(self, delay: float) -> None:
         await asyncio.sleep(delay)
-        useless = bindings.unsubscribable(self.bindings)
-        if useless:
-            self.system("error", useless)
-            return
-        error = await self.socket.hub.changes.subscribe(self)
+        changes = self.socket.hub.changes
+        error = bindings.unsubscribable(self.bindings) or await changes.confirm(self)
         while error and error.startswith("{:error"):  # Database trouble is tried again, a wrong subscription is not.
             self.system("error", error)
             await asyncio.sleep(RETRY_SECONDS)
-            error = await self.socket.hub.changes.subscribe(self)
+            changes.enter(self)
+            error = await changes.confirm(self)
+        if error:
+            changes.leave(self)
         self.system("error", error) if error else self.system("ok", "Subscribed to PostgreSQL")
 
 
@@ -235,10 +235,10 @@ class Socket:
             return
         former = self.channels.get(frame.topic)
         self.reply(frame, "ok", {"postgres_changes": bindings.reply(channel.bindings)})
+        channel.open(former)
         if former:
             former.end()
         self.channels[frame.topic] = channel
-        channel.open()
 
     async def _channel(self, frame: Frame) -> Channel:
         payload = frame.payload if isinstance(frame.payload, Mapping) else {}

@@ -23,6 +23,8 @@ begin
   end loop;
   grant anon, authenticated, service_role to authenticator;
   grant anon, authenticated, service_role to postgres with admin option;
+  -- Customers may make policies on realtime.messages.
+  grant supabase_realtime_admin to postgres;
   -- Supabase's limits. service_role has none of its own: the one of authenticator's login holds.
   alter role anon set statement_timeout = '3s';
   alter role authenticated set statement_timeout = '8s';
