@@ -73,3 +73,6 @@ begin
   return run;
 end
 $$;
+
+create function ring_v1(p_private boolean) returns void language sql
+as $$ select realtime.send('{}'::jsonb, 'rows', 'call_queue', p_private) $$;

@@ -3,9 +3,10 @@
 import asyncio
 import logging
 import time
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
+from typing import Any
 
 import asyncpg
 from aiohttp import WSCloseCode, web
@@ -159,16 +160,26 @@ class Realtime:
         await asyncio.sleep(self.delays.refusal)
         return web.json_response({"error": error}, status=401)
 
+    async def http_broadcasts(self, request: web.Request) -> web.StreamResponse:
+        """POST /api/broadcast: what clients send before they have joined. 202 and no body."""
+        return await self._http_broadcast(request, (await request.json())["messages"])
+
     async def http_broadcast(self, request: web.Request) -> web.StreamResponse:
-        """Broadcasts sent over HTTP, as the clients do before they have joined: 202 and no body."""
-        authorization = request.headers.get("Authorization", "").removeprefix("Bearer ")
+        """POST /api/broadcast/<topic>/events/<event>: the newer form, one message, the body is its payload."""
+        message = {
+            **request.match_info,
+            "payload": await request.json(),
+            "private": request.query.get("private") == "true",
+        }
+        return await self._http_broadcast(request, [message])
+
+    async def _http_broadcast(self, request: web.Request, messages: Sequence[Mapping[str, Any]]) -> web.Response:
+        bearer = request.headers.get("Authorization", "").removeprefix("Bearer ")
         try:
-            claims = realtime_claims(
-                self.keys, self.keys.translated(authorization or request.headers.get("apikey", ""))
-            )
+            claims = realtime_claims(self.keys, self.keys.translated(bearer or request.headers.get("apikey", "")))
         except BadToken as bad:
             return await self._refuse(_HANDSHAKE_REFUSALS[bad.kind])
-        for message in (await request.json()).get("messages", []):
+        for message in messages:
             topic, private = str(message["topic"]), message.get("private") is True
             if private and not await self.may("write", topic, claims):
                 continue

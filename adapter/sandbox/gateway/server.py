@@ -169,7 +169,8 @@ def _application(gateway: Gateway, rest: Rest, realtime: Realtime) -> web.Applic
 
     application = web.Application(middlewares=[front], client_max_size=BODY_BYTES)
     application.router.add_get("/realtime/v1/websocket", realtime.websocket)
-    application.router.add_post("/realtime/v1/api/broadcast", realtime.http_broadcast)
+    application.router.add_post("/realtime/v1/api/broadcast", realtime.http_broadcasts)
+    application.router.add_post("/realtime/v1/api/broadcast/{topic}/events/{event}", realtime.http_broadcast)
     application.router.add_route("*", "/rest/v1/{path:.*}", rest_request)
     return application
 
