@@ -195,9 +195,14 @@ class Daemon:
 
     def _hang_up(self, call_ids: tuple[str, ...]) -> None:
         for call_id in call_ids:
-            task = asyncio.create_task(self._follower.hang_up(call_id), name=f"hang up {call_id}")
+            task = asyncio.create_task(self._end_call(call_id), name=f"hang up {call_id}")
             self._hang_ups.add(task)
             task.add_done_callback(self._hang_ups.discard)
+
+    async def _end_call(self, call_id: str) -> None:
+        """A canceled call: not dialed if it is still ours to keep, else hung up."""
+        if not await self._dialer.withdraw(call_id, "canceled before it was dialed"):
+            await self._follower.hang_up(call_id)
 
     def _may_dial(self) -> str | None:
         """Asked right before an Originate is written: why not, or None."""
@@ -212,7 +217,7 @@ class Daemon:
     def _room(self) -> int:
         """How many rows to claim now."""
         status = self._parts.link.status
-        if not status.ready or self._stopping or self._parts.outbox.problem:
+        if not status.ready or self._stopping or self._parts.outbox.problem or self._dialer.holding_off:
             return 0
         now = clock.wall()
         rate = self._settings["CALLS_PER_SECOND"]

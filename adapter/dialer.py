@@ -24,6 +24,9 @@ FRESH_SECONDS = 5.0
 """Oldest claim that is still sent (design section 4). It is measured from before the request that made it."""
 
 
+HOLD_SECONDS = 1.0
+"""No claims for so long after a row had to go back: what stopped it (a full socket, a lost lease) takes a moment."""
+
 REMEMBERED = 100_000
 """Call ids that are remembered as taken: a claim can be asked again for seconds, this covers hours."""
 
@@ -61,6 +64,7 @@ class Dialer:
         self._seen: dict[str, None] = {}
         """Call ids taken by this process, oldest first."""
 
+        self._hold_until = float("-inf")
         self._some = asyncio.Event()
         self._sending: set[asyncio.Task[None]] = set()
 
@@ -73,6 +77,11 @@ class Dialer:
     def sending(self) -> int:
         """Rows handed to the link whose Response has not come."""
         return len(self._sending)
+
+    @property
+    def holding_off(self) -> bool:
+        """True for a moment after a row had to go back: claiming it again at once would only turn in a circle."""
+        return self._clock() < self._hold_until
 
     def take(self, rows: Sequence[ClaimedRow], since: float) -> None:
         """Queue the rows of one claim in their order."""
@@ -109,6 +118,15 @@ class Dialer:
         for row in rows:
             await self._release(row, ReleaseCause.NOT_SENT, why)
         return len(rows)
+
+    async def withdraw(self, call_id: str, why: str) -> bool:
+        """Release one row if it has not been handed to the link; False if it has, or is not known."""
+        for taken in self._waiting:
+            if taken.row.call_id == call_id:
+                self._waiting.remove(taken)
+                await self._release(taken.row, ReleaseCause.NOT_SENT, why)
+                return True
+        return False
 
     async def drained(self) -> None:
         """Wait until the link has answered for every row it was given."""
@@ -161,6 +179,7 @@ class Dialer:
                 self._follower.doubt(row.call_id)
 
     async def _release(self, row: ClaimedRow, cause: ReleaseCause, why: str) -> None:
+        self._hold_until = self._clock() + HOLD_SECONDS
         say(log, logging.INFO, "call.released", "Row goes back: not dialed", call=row.call_id, row=row.row_id, why=why)
         await self._store([ReleaseRecord(call_id=row.call_id, cause=cause, reason=why)])
 

@@ -220,6 +220,7 @@ class Follower:
         if due:
             channels = await self._link.channels()
             for doubt in due:
+                self._beat()
                 await self._settle_one(doubt, channels)
 
     async def _settle_one(self, doubt: Doubt, channels: Sequence[Channel]) -> None:

@@ -144,7 +144,8 @@ SETTINGS: tuple[Setting, ...] = (
     Setting(
         name="SWEEP_SECONDS",
         group=_SUPABASE,
-        parse=_decimal(0.2, 300),
+        # The heartbeat rides on the sweep, and three of them must fit into a lease of 60 s.
+        parse=_decimal(0.2, 20),
         default=5.0,
         why="Longest wait until a row is looked for without a bell. 5 s costs 12 small requests a minute.",
     ),

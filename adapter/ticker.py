@@ -42,6 +42,9 @@ LEASE_SECONDS = 60.0
 BELL_GRACE_SECONDS = 2.0
 """A row younger than this may still be on its way to us through Realtime (polled changes: up to half a second)."""
 
+BELL_MEMORY_SECONDS = 60.0
+"""An older row says nothing about the bell of now: it was released after a crash, or lay behind a closed door."""
+
 
 class Fenced(RuntimeError):
     """A newer incarnation of this adapter is registered: this process must stop."""
@@ -154,6 +157,8 @@ class Ticker:
 
     async def _turn(self, *, rung: bool) -> None:
         trailing, self._trail = self._trail, False
+        # Whatever is found from here on, the bell has rung for it.
+        self._quiet = self._quiet and not rung
         # A backlog of records goes first: nothing is claimed over outcomes that the database does not know yet.
         behind = len(self._outbox.pending(BATCH + 1)) > BATCH
         may_claim = not (behind or self._stop.is_set() or self.went_back)
@@ -275,10 +280,11 @@ class Ticker:
                 await self._tick.block(item.call_id, item.problem)
         if by_sweep and self._quiet:
             # The queue was known to be empty before, and nobody rang: did these rows have a bell to ring?
-            missed = sum(1 for row in reply.rows if row.bell_at and reply.now - row.bell_at > BELL_GRACE_SECONDS)
+            ages = [reply.now - row.bell_at for row in reply.rows if row.bell_at is not None]
+            missed = sum(BELL_GRACE_SECONDS < age < BELL_MEMORY_SECONDS for age in ages)
             if missed:
                 self._doorbell.missed(missed)
-        self._quiet = not reply.more
+        self._quiet = reply.holder and not reply.more
 
     def _commands(self, reply: SyncReply) -> None:
         self._more = reply.more

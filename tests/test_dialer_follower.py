@@ -20,7 +20,7 @@ from adapter.core.model import (
 )
 from adapter.core.originate import DialPlan
 from adapter.core.recovery import SETTLE
-from adapter.dialer import FRESH_SECONDS, Dialer
+from adapter.dialer import FRESH_SECONDS, HOLD_SECONDS, Dialer
 from adapter.follower import Follower
 from adapter.pbx import Down, Event, NotSent, PbxLink, Refused, Unsure
 from tests.support.doubles import TRUNK, HandLink, event, leg, row
@@ -87,9 +87,18 @@ class Desk:
         """An event of the call."""
         self.link.messages.put_nowait(Event(event(name, CALL, at, **fields)))
 
-    @property
     def last(self) -> Record:
         """The newest record."""
+        return self.records[-1]
+
+    def outcome(self) -> OutcomeRecord:
+        """The newest record, which must be an outcome."""
+        assert isinstance(self.records[-1], OutcomeRecord)
+        return self.records[-1]
+
+    def release(self) -> ReleaseRecord:
+        """The newest record, which must be a release."""
+        assert isinstance(self.records[-1], ReleaseRecord)
         return self.records[-1]
 
 
@@ -125,19 +134,18 @@ async def test_an_answered_call_is_marked_and_ended() -> None:
     async with _desk() as desk:
         await _sent(desk)
         await _ring_and_answer(desk)
-        assert isinstance(desk.last, AnsweredMark)
+        assert isinstance(desk.last(), AnsweredMark)
         desk.tell("HangupRequest", 1010.0, Cause="16")
         desk.tell("Hangup", 1010.0, Cause="16")
         desk.link.messages.put_nowait(
             Event(event("OriginateResponse", CALL, 1003.0, ActionID=CALL, Response="Success", Reason="4"))
         )
         await desk.until(lambda: len(desk.records) == 2)
-        assert isinstance(desk.last, OutcomeRecord)
-        assert desk.last.ending.outcome is Outcome.ANSWERED
-        assert desk.last.ending.talk_seconds == 7
-        assert desk.last.log_status == "answered"
+        assert desk.outcome().ending.outcome is Outcome.ANSWERED
+        assert desk.outcome().ending.talk_seconds == 7
+        assert desk.outcome().log_status == "answered"
         assert desk.follower.in_air == 0
-        assert desk.endings == [desk.last.ending]
+        assert desk.endings == [desk.outcome().ending]
 
 
 async def test_a_row_is_sent_once_however_often_it_is_claimed() -> None:
@@ -152,11 +160,10 @@ async def test_a_row_is_sent_once_however_often_it_is_claimed() -> None:
 
 async def _released(desk: Desk, cause: ReleaseCause) -> str:
     await desk.until(lambda: desk.records)
-    assert isinstance(desk.last, ReleaseRecord)
-    assert desk.last.cause is cause
+    assert desk.release().cause is cause
     assert len(desk.records) == 1
     assert desk.follower.in_air == 0
-    return desk.last.reason
+    return desk.release().reason
 
 
 async def test_a_stale_claim_is_not_sent() -> None:
@@ -194,9 +201,8 @@ async def test_a_row_that_cannot_be_built_is_blocked_and_others_go_on() -> None:
         desk.dialer.take((bad, ROW), desk.now)
         await desk.until(lambda: desk.link.sent)
         await desk.until(lambda: desk.records)
-        assert isinstance(desk.last, OutcomeRecord)
-        assert (desk.last.call_id, desk.last.ending.outcome) == (bad.call_id, Outcome.BLOCKED)
-        assert desk.last.log_status == "failed"
+        assert (desk.outcome().call_id, desk.outcome().ending.outcome) == (bad.call_id, Outcome.BLOCKED)
+        assert desk.outcome().log_status == "failed"
         assert desk.link.sent == [CALL]
 
 
@@ -207,6 +213,27 @@ async def test_rows_given_back_at_a_stop_are_released_and_never_sent() -> None:
         await asyncio.sleep(0.05)
         assert desk.link.sent == []
         assert [type(record) for record in desk.records] == [ReleaseRecord] * 3
+
+
+async def test_a_canceled_row_that_waits_is_withdrawn_and_never_sent() -> None:
+    async with _desk() as desk:
+        desk.dialer.take((ROW,), desk.now)
+        assert await desk.dialer.withdraw(CALL, "canceled before it was dialed")
+        assert not await desk.dialer.withdraw(CALL, "again")
+        await asyncio.sleep(0.05)
+        assert desk.link.sent == []
+        await _released(desk, ReleaseCause.NOT_SENT)
+
+
+async def test_a_row_that_went_back_is_not_claimed_again_at_once() -> None:
+    async with _desk() as desk:
+        assert not desk.dialer.holding_off
+        desk.link.replies.append(NotSent("the PBX does not read"))
+        await _sent(desk)
+        await desk.until(lambda: desk.records)
+        assert desk.dialer.holding_off
+        desk.now += HOLD_SECONDS
+        assert not desk.dialer.holding_off
 
 
 async def _in_doubt(desk: Desk, *, executed: bool) -> None:
@@ -248,8 +275,7 @@ async def test_a_journal_entry_means_unknown_never_a_second_call() -> None:
         await _in_doubt(desk, executed=True)
         await desk.age(SETTLE + 1)
         await desk.until(lambda: desk.records)
-        assert isinstance(desk.last, OutcomeRecord)
-        assert desk.last.ending.outcome is Outcome.UNKNOWN
+        assert desk.outcome().ending.outcome is Outcome.UNKNOWN
         assert desk.link.sent == [CALL]
 
 
@@ -259,8 +285,7 @@ async def test_a_restarted_pbx_proves_nothing() -> None:
         desk.link.boot = "2026-01-01 00:05:00"
         await desk.age(SETTLE + 1)
         await desk.until(lambda: desk.records)
-        assert isinstance(desk.last, OutcomeRecord)
-        assert desk.last.ending.outcome is Outcome.UNKNOWN
+        assert desk.outcome().ending.outcome is Outcome.UNKNOWN
 
 
 async def test_a_call_in_doubt_that_is_alive_is_followed_to_its_end() -> None:
@@ -274,8 +299,7 @@ async def test_a_call_in_doubt_that_is_alive_is_followed_to_its_end() -> None:
             Event(event("OriginateResponse", CALL, desk.now, ActionID=CALL, Response="Failure", Reason="0"))
         )
         await desk.until(lambda: desk.records)
-        assert isinstance(desk.last, OutcomeRecord)
-        assert desk.last.ending.outcome is Outcome.BUSY
+        assert desk.outcome().ending.outcome is Outcome.BUSY
 
 
 async def test_a_call_that_lives_through_a_lost_link_keeps_its_answer() -> None:
@@ -288,10 +312,9 @@ async def test_a_call_that_lives_through_a_lost_link_keeps_its_answer() -> None:
         await desk.until(desk.link.messages.empty)
         desk.tell("Hangup", 1100.0, Cause="16")
         await desk.until(lambda: len(desk.records) == 2)
-        assert isinstance(desk.last, OutcomeRecord)
-        assert desk.last.ending.outcome is Outcome.ANSWERED
-        assert desk.last.ending.talk_seconds == 97
-        assert not desk.last.ending.estimated
+        assert desk.outcome().ending.outcome is Outcome.ANSWERED
+        assert desk.outcome().ending.talk_seconds == 97
+        assert not desk.outcome().ending.estimated
 
 
 async def test_an_answered_call_that_ended_unseen_is_answered_and_estimated() -> None:
@@ -304,9 +327,8 @@ async def test_an_answered_call_that_ended_unseen_is_answered_and_estimated() ->
         await desk.until(desk.link.messages.empty)
         await desk.age(SETTLE + 1)
         await desk.until(lambda: len(desk.records) == 2)
-        assert isinstance(desk.last, OutcomeRecord)
-        assert desk.last.ending.outcome is Outcome.ANSWERED
-        assert desk.last.ending.estimated
+        assert desk.outcome().ending.outcome is Outcome.ANSWERED
+        assert desk.outcome().ending.estimated
 
 
 async def test_one_call_in_doubt_leaves_the_others_as_they_are() -> None:
@@ -323,8 +345,7 @@ async def test_one_call_in_doubt_leaves_the_others_as_they_are() -> None:
             Event(event("OriginateResponse", CALL, 1000.5, ActionID=CALL, Response="Failure", Reason="0"))
         )
         await desk.until(lambda: desk.records)
-        assert isinstance(desk.last, OutcomeRecord)
-        assert desk.last.ending.outcome is Outcome.CONGESTION
+        assert desk.outcome().ending.outcome is Outcome.CONGESTION
 
 
 def _adopted(desk: Desk, *, ours: bool = True, **changes: float | bool | None) -> None:
@@ -347,8 +368,7 @@ async def test_another_adapters_row_is_never_released() -> None:
     async with _desk() as desk:
         _adopted(desk, ours=False)
         await _settled(desk)
-        assert isinstance(desk.last, OutcomeRecord)
-        assert desk.last.ending.outcome is Outcome.UNKNOWN
+        assert desk.outcome().ending.outcome is Outcome.UNKNOWN
 
 
 async def test_a_call_of_the_last_incarnation_that_is_alive_is_followed() -> None:
@@ -356,20 +376,18 @@ async def test_a_call_of_the_last_incarnation_that_is_alive_is_followed() -> Non
         desk.link.live = (leg(CALL, up=True),)
         _adopted(desk)
         await desk.until(lambda: desk.records)
-        assert isinstance(desk.last, AnsweredMark)
+        assert isinstance(desk.last(), AnsweredMark)
         desk.tell("Hangup", desk.now + 5, Cause="16")
         await desk.until(lambda: len(desk.records) == 2)
-        assert isinstance(desk.last, OutcomeRecord)
-        assert desk.last.ending.outcome is Outcome.ANSWERED
+        assert desk.outcome().ending.outcome is Outcome.ANSWERED
 
 
 async def test_an_answered_call_of_the_last_incarnation_that_is_gone_stays_answered() -> None:
     async with _desk() as desk:
         _adopted(desk, answered_at=900.0)
         await _settled(desk)
-        assert isinstance(desk.last, OutcomeRecord)
-        assert desk.last.ending.outcome is Outcome.ANSWERED
-        assert desk.last.ending.estimated
+        assert desk.outcome().ending.outcome is Outcome.ANSWERED
+        assert desk.outcome().ending.estimated
 
 
 async def test_a_canceled_call_is_hung_up_by_its_own_channel_once() -> None:
@@ -385,8 +403,7 @@ async def test_a_canceled_call_is_hung_up_by_its_own_channel_once() -> None:
             Event(event("OriginateResponse", CALL, 1002.0, ActionID=CALL, Response="Failure", Reason="0"))
         )
         await desk.until(lambda: desk.records)
-        assert isinstance(desk.last, OutcomeRecord)
-        assert desk.last.ending.outcome is Outcome.CANCELED
+        assert desk.outcome().ending.outcome is Outcome.CANCELED
 
 
 async def test_a_cancel_while_the_link_is_down_is_done_when_it_is_back() -> None:

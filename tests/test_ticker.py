@@ -6,10 +6,10 @@ from pathlib import Path
 from typing import Any, cast
 
 import pytest
-from adapter.supabase_io.doorbell import Doorbell
 
 from adapter.core.model import ClaimedRow, ReleaseCause, ReleaseRecord
 from adapter.supabase_io.database import Database, DatabaseAway, DatabaseRefused
+from adapter.supabase_io.doorbell import Doorbell
 from adapter.supabase_io.outbox import Outbox
 from adapter.ticker import BATCH, LEASE_SECONDS, Fenced, Tick, Ticker
 from tests.support.doubles import ScriptedDatabase, SilentBell, reply, row
@@ -162,9 +162,9 @@ async def test_a_bell_is_followed_by_one_trailing_claim(desk: Desk) -> None:
     assert len(desk.database.requests) == 2
 
 
-async def _swept(desk: Desk, bell_at: float | None) -> int:
+async def _swept(desk: Desk, bell_at: float | None, *, holder: bool = True) -> int:
     """An empty claim, then a sweep that finds one row inserted at `bell_at`; how many rows count as missed?"""
-    desk.database.answers.extend([reply(), reply(rows=(row(1, bell_at=bell_at),))])
+    desk.database.answers.extend([reply(holder=holder), reply(rows=(row(1, bell_at=bell_at),))])
     await desk.turns(1)
     await desk.turns(2)
     return desk.bell.missed_rows
@@ -172,11 +172,27 @@ async def _swept(desk: Desk, bell_at: float | None) -> int:
 
 @pytest.mark.parametrize(
     ("bell_at", "missed"),
-    [(990.0, 1), (999.5, 0), (None, 0)],
-    ids=["the bell was silent", "still on its way", "no bell to ring"],
+    [(990.0, 1), (999.5, 0), (None, 0), (900.0, 0)],
+    ids=["the bell was silent", "still on its way", "no bell to ring", "long ago"],
 )
 async def test_rows_that_the_bell_never_rang_for_are_counted(desk: Desk, bell_at: float | None, missed: int) -> None:
     assert await _swept(desk, bell_at) == missed
+
+
+async def test_rows_that_rang_while_there_was_no_room_are_not_missed(desk: Desk) -> None:
+    desk.database.answers.extend([reply(), reply(), reply(rows=(row(1, bell_at=990.0),))])
+    await desk.turns(1)
+    desk.room = 0
+    desk.bell.rung.set()
+    await desk.turns(2)
+    desk.room = 5
+    await desk.turns(3)
+    assert desk.dialed
+    assert desk.bell.missed_rows == 0
+
+
+async def test_an_empty_claim_of_one_that_may_not_claim_tells_nothing(desk: Desk) -> None:
+    assert await _swept(desk, 990.0, holder=False) == 0
 
 
 async def test_rows_of_a_known_backlog_are_not_missed(desk: Desk) -> None:
