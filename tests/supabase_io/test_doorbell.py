@@ -22,6 +22,7 @@ from tests.support.realtime_server import (
     Refusal,
     Session,
     realtime_server,
+    settle,
     welcome,
 )
 
@@ -418,43 +419,50 @@ async def test_other_answers_are_tried_again_with_backoff(server: RealtimeServer
         await live(bell)
 
 
-async def test_a_server_that_is_none_is_told_and_waited_out() -> None:
-    async def garbage(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        writer.write(b"SSH-2.0-something\r\n")
-        await writer.drain()
-        writer.close()
+@contextlib.asynccontextmanager
+async def other_server(says: bytes) -> AsyncIterator[RealtimeServer]:
+    """Something that says `says` to whoever connects and hangs up, or is silent if that is empty."""
+    writers: list[asyncio.StreamWriter] = []
 
-    other = await asyncio.start_server(garbage, "127.0.0.1", 0)
-    port = other.sockets[0].getsockname()[1]
-    async with ringing(RealtimeServer(port=port)) as bell:
+    async def accept(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writers.append(writer)
+        if says:
+            writer.write(says)
+            writer.close()
+
+    other = await asyncio.start_server(accept, "127.0.0.1", 0)
+    try:
+        yield RealtimeServer(port=other.sockets[0].getsockname()[1])
+    finally:
+        await settle()
+        other.close()
+        for writer in writers:
+            writer.close()
+            with contextlib.suppress(ConnectionError):
+                await writer.wait_closed()
+        await other.wait_closed()
+
+
+async def test_a_server_that_is_none_is_told_and_waited_out() -> None:
+    async with other_server(b"SSH-2.0-something\r\n") as other, ringing(other) as bell:
         await until(lambda: bell.status.connects >= 3)
         assert "something other than Realtime" in str(bell.status.problem)
-    other.close()
-    await other.wait_closed()
 
 
-@pytest.mark.parametrize("silent", ["upgrade", "join"])
-async def test_silence_has_an_end(server: RealtimeServer, silent: str) -> None:
-    never = asyncio.Event()
-
-    async def mute(session: Session, join: dict[str, Any] | None = None) -> None:
-        session.mute = True
-
-    async def hold(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        await never.wait()
-        writer.close()
-
-    other = await asyncio.start_server(hold, "127.0.0.1", 0)
-    if silent == "upgrade":
-        target = RealtimeServer(port=other.sockets[0].getsockname()[1])
-    else:
-        server.on_join, target = mute, server
-    async with ringing(target) as bell:
+async def test_silence_at_the_upgrade_has_an_end() -> None:
+    async with other_server(b"") as other, ringing(other) as bell:
         await until(lambda: bell.status.connects == 2)
         assert "within 1 s" in str(bell.status.problem)
-    never.set()
-    other.close()
-    await other.wait_closed()
+
+
+async def test_silence_at_the_join_has_an_end(server: RealtimeServer) -> None:
+    async def mute(session: Session, join: dict[str, Any]) -> None:
+        session.mute = True
+
+    server.on_join = mute
+    async with ringing(server) as bell:
+        await until(lambda: bell.status.connects == 2)
+        assert "within 1 s" in str(bell.status.problem)
 
 
 # -- a way of ringing that this project does not have

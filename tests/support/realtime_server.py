@@ -188,6 +188,12 @@ class RealtimeServer:
         self._changed.set()
 
 
+async def settle() -> None:
+    """Let connections that are half made arrive, so that closing the server closes them too."""
+    for _ in range(10):
+        await asyncio.sleep(0)
+
+
 @contextlib.asynccontextmanager
 async def realtime_server() -> AsyncIterator[RealtimeServer]:
     """A running server."""
@@ -196,4 +202,5 @@ async def realtime_server() -> AsyncIterator[RealtimeServer]:
     try:
         yield server
     finally:
+        await settle()
         await server.stop()
