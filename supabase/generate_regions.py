@@ -98,6 +98,8 @@ def rows() -> Iterator[str]:
     for calling_code, regions in sorted(COUNTRY_CODE_TO_REGION_CODE.items()):
         for rank, region in enumerate(regions, start=1):
             metadata = PhoneMetadata.metadata_for_region_or_calling_code(calling_code, region)
+            if metadata is None or metadata.general_desc is None:
+                raise ValueError(f"phonenumbers knows nothing of {region}, +{calling_code}")
             general = metadata.general_desc
             kinds = [getattr(metadata, kind) for kind in KINDS]
             patterns = [kind.national_number_pattern for kind in kinds if kind and kind.national_number_pattern]

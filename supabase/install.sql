@@ -11,51 +11,62 @@ begin;
 
 -- 1. The app's tables, made here only in a project that has none --------------------------------------------------
 
-create table if not exists public.campaigns (
-  id uuid primary key default gen_random_uuid(),
-  user_id uuid not null,
-  campaign_name text not null,
-  prompt_id uuid,
-  status text not null default 'pending',
-  total_numbers integer default 0,
-  successful_calls integer default 0,
-  failed_calls integer default 0,
-  created_at timestamptz not null default now(),
-  updated_at timestamptz not null default now(),
-  retry_enabled boolean default false,
-  retry_interval_minutes integer default 30,
-  max_retry_attempts integer default 3,
-  current_retry_count integer default 0,
-  unique (user_id, campaign_name)
-);
+-- Closed to browsers, as nothing says what they may see. Where the app made them, its policies stand.
+do $$
+begin
+  if pg_catalog.to_regclass('public.campaigns') is null then
+    create table public.campaigns (
+      id uuid primary key default gen_random_uuid(),
+      user_id uuid not null,
+      campaign_name text not null,
+      prompt_id uuid,
+      status text not null default 'pending',
+      total_numbers integer default 0,
+      successful_calls integer default 0,
+      failed_calls integer default 0,
+      created_at timestamptz not null default now(),
+      updated_at timestamptz not null default now(),
+      retry_enabled boolean default false,
+      retry_interval_minutes integer default 30,
+      max_retry_attempts integer default 3,
+      current_retry_count integer default 0,
+      unique (user_id, campaign_name)
+    );
+    alter table public.campaigns enable row level security;
+  end if;
 
-create table if not exists public.call_logs (
-  id uuid primary key default gen_random_uuid(),
-  user_id uuid not null,
-  call_id text not null,
-  agent_id text not null,
-  caller_number text not null,
-  start_time timestamptz not null,
-  duration integer,
-  status text not null,
-  created_at timestamptz not null default now(),
-  updated_at timestamptz not null default now(),
-  campaign_id uuid,
-  phone_number text,
-  vapi_call_id text,
-  end_of_call_report jsonb,
-  metadata jsonb,
-  stage_reached text,
-  contact_id uuid,
-  captured_data jsonb default '{}',
-  retry_count integer default 0,
-  is_retry boolean default false,
-  original_campaign_id uuid,
-  idsale text,
-  customer_name text,
-  details text,
-  prompt_id uuid
-);
+  if pg_catalog.to_regclass('public.call_logs') is null then
+    create table public.call_logs (
+      id uuid primary key default gen_random_uuid(),
+      user_id uuid not null,
+      call_id text not null,
+      agent_id text not null,
+      caller_number text not null,
+      start_time timestamptz not null,
+      duration integer,
+      status text not null,
+      created_at timestamptz not null default now(),
+      updated_at timestamptz not null default now(),
+      campaign_id uuid,
+      phone_number text,
+      vapi_call_id text,
+      end_of_call_report jsonb,
+      metadata jsonb,
+      stage_reached text,
+      contact_id uuid,
+      captured_data jsonb default '{}',
+      retry_count integer default 0,
+      is_retry boolean default false,
+      original_campaign_id uuid,
+      idsale text,
+      customer_name text,
+      details text,
+      prompt_id uuid
+    );
+    alter table public.call_logs enable row level security;
+  end if;
+end
+$$;
 
 -- The app's code writes these at the end of a call; without them it loses that whole update.
 alter table public.call_logs
@@ -312,18 +323,6 @@ create table if not exists public.call_bell (
 );
 comment on table public.call_bell is 'When the doorbell was last rung, to ring it at most every 100 ms.';
 insert into public.call_bell default values on conflict do nothing;
-
-create table if not exists public.call_settings (
-  only_row boolean primary key default true check (only_row),
-  default_region text not null default 'MY',
-  repair_user uuid,
-  repair_lane uuid,
-  repaired_at timestamptz not null default '-infinity'
-);
-comment on table public.call_settings is 'One row of settings.';
-comment on column public.call_settings.default_region is 'Region of numbers without country code (call_regions.region).';
-comment on column public.call_settings.repair_user is 'Where the sweep over the turn tables stands.';
-insert into public.call_settings default values on conflict do nothing;
 
 -- 5. Adapters and PBXs -------------------------------------------------------------------------------------------------
 
@@ -630,6 +629,19 @@ where (call_regions.calling_code, call_regions.rank, call_regions.international_
 
 -- ---- 20261125000300_call_number.sql
 
+-- Settings; the default region must be one we know, or every number without country code would be refused.
+create table if not exists public.call_settings (
+  only_row boolean primary key default true check (only_row),
+  default_region text not null default 'MY' references public.call_regions (region),
+  repair_user uuid,
+  repair_lane uuid,
+  repaired_at timestamptz not null default '-infinity'
+);
+comment on table public.call_settings is 'One row of settings.';
+comment on column public.call_settings.default_region is 'Region of numbers without country code (call_regions.region).';
+comment on column public.call_settings.repair_user is 'Where the sweep over the turn tables stands.';
+insert into public.call_settings default values on conflict do nothing;
+
 -- The only owner of the canonical form of a phone number. It follows phonenumbers (libphonenumber) step by step, and is
 -- stricter only where that would guess: letters, digits of other scripts, a plus inside, numbers too short to be dialed.
 
@@ -885,7 +897,8 @@ begin
 end
 $$;
 
--- The call_logs row of a queue row that ends without any call; its call id is never sent to a PBX.
+-- The call_logs row of a queue row that ends without any call; its call id is never sent to a PBX. The queue row says
+-- itself why it ended: that its twin cannot be written must neither refuse a batch nor keep the row from ending.
 create or replace function public.call_log_uncalled(p_row public.call_queue)
 returns void
 language plpgsql volatile security definer
@@ -897,6 +910,10 @@ begin
     jsonb_build_object('outcome', p_row.outcome, 'ended_reason', p_row.ended_reason, 'attempt', '0'),
     clock_timestamp()
   );
+exception
+  when data_exception or integrity_constraint_violation or raise_exception
+    or syntax_error_or_access_rule_violation then
+    raise warning 'no call_logs row for call_queue row %: %', p_row.id, sqlerrm;
 end
 $$;
 
@@ -1142,13 +1159,7 @@ begin
   group by a.user_id, a.lane;
 
   for v_row in select * from added a where a.call_id is not null order by a.id loop
-    begin
-      perform public.call_log_uncalled(v_row);
-    exception
-      when others then
-        -- The row says itself why it ended; that its twin could not be written must not refuse the whole batch.
-        raise warning 'no call_logs row for call_queue row %: %', v_row.id, sqlerrm;
-    end;
+    perform public.call_log_uncalled(v_row);
   end loop;
 
   if exists (select from added a where a.status = 'queued' and a.not_before <= clock_timestamp()) then
@@ -1185,9 +1196,18 @@ create or replace trigger call_queue_before_insert
   before insert on public.call_queue
   for each row execute function public.call_queue_before_insert();
 
+-- Only for edits by hand: our own functions set updated_at themselves, and a claim must not pay for it.
 create or replace trigger call_queue_before_update
   before update on public.call_queue
-  for each row execute function public.call_queue_before_update();
+  for each row
+  when (
+    new.updated_at = old.updated_at
+    or (
+      old.status = 'queued'
+      and (new.cancel_requested or new.status = 'canceled' or new.phone_number <> old.phone_number)
+    )
+  )
+  execute function public.call_queue_before_update();
 
 create or replace trigger call_queue_after_insert
   after insert on public.call_queue
@@ -1723,50 +1743,76 @@ $$;
 -- may be slow, and nothing may depend on the length of the queue. Rows are looked up by their lane through
 -- call_queue_turn_idx; the turn tables say which lanes to look at.
 
--- The sweep, a bounded piece at a time: rows that expired, calls that nobody will report, holds that are over.
+-- Ends one row that is overdue: queued, held after an answer, or live. Returns what went wrong, in words, as a list: such a
+-- row harms no other, and is tried again.
+create or replace function public.call_sweep_row(p_row public.call_queue, p_now timestamptz)
+returns jsonb
+language plpgsql volatile security definer
+set search_path = ''
+as $$
+begin
+  if p_row.status = 'queued' then
+    perform public.call_end_uncalled(p_row, 'expired before it could be dialed', p_now);
+  elsif p_row.outcome is not null then
+    perform public.call_settle_held(p_row, p_now);
+  else
+    p_row.ended_at := p_now;
+    perform public.call_end(
+      p_row, 'unknown', 'failed', 'how the call ended was not seen: its adapter was not heard of in time', 0,
+      jsonb_build_object('attempt', (p_row.attempts + 1)::text, 'talk_seconds', '0'), p_now
+    );
+  end if;
+  return '[]';
+exception
+  when others then
+    return jsonb_build_array(format('row %s could not be ended: %s (%s)', p_row.id, sqlerrm, sqlstate));
+end
+$$;
+
+-- The sweep, a bounded piece at a time; returns what went wrong.
 -- `p_steady`: adapters have had the time to report since the database was last away, so orphans may be ended.
 create or replace function public.call_housekeep(p_steady boolean, p_now timestamptz)
-returns void
+returns jsonb
 language plpgsql volatile security definer
 set search_path = ''
 as $$
 declare
+  -- Of each kind. Enough for 20 endings a second at the slowest tick of five seconds, and some 50 ms of work.
+  v_most constant integer := 100;
   v_row public.call_queue;
+  v_notes jsonb := '[]';
 begin
   for v_row in
     select * from public.call_queue q
     where q.status = 'talking' and q.settle_at <= p_now
     order by q.settle_at
-    limit 100
+    limit v_most
     for update skip locked
   loop
-    perform public.call_settle_held(v_row, p_now);
+    v_notes := v_notes || public.call_sweep_row(v_row, p_now);
   end loop;
 
   for v_row in
     select * from public.call_queue q
     where q.status = 'queued' and q.expires_at <= p_now
     order by q.expires_at
-    limit 100
+    limit v_most
     for update skip locked
   loop
-    perform public.call_end_uncalled(v_row, 'expired before it could be dialed', p_now);
+    v_notes := v_notes || public.call_sweep_row(v_row, p_now);
   end loop;
 
   if p_steady then
     for v_row in
       select * from public.call_queue q
       where q.status in ('dialing', 'talking') and q.outcome is null and q.deadline <= p_now
-      limit 100
+      limit v_most
       for update skip locked
     loop
-      v_row.ended_at := p_now;
-      perform public.call_end(
-        v_row, 'unknown', 'failed', 'how the call ended was not seen: its adapter was not heard of in time', 0,
-        jsonb_build_object('attempt', (v_row.attempts + 1)::text, 'talk_seconds', '0'), p_now
-      );
+      v_notes := v_notes || public.call_sweep_row(v_row, p_now);
     end loop;
   end if;
+  return v_notes;
 end
 $$;
 
@@ -1936,13 +1982,17 @@ begin
   if p_row.expires_at <= p_now then
     perform public.call_end_uncalled(p_row, 'expired before it could be dialed', p_now);
     return null;
+  elsif p_row.cancel_requested then
+    -- Put back by hand with its cancel flag still on: the trigger ends it.
+    update public.call_queue set cancel_requested = true where id = p_row.id;
+    return null;
   elsif p_row.e164 is null then
     perform public.call_end_uncalled(p_row, 'the phone number is not known to be one', p_now);
     return null;
   elsif p_row.trunk is not null and p_row.trunk is distinct from v_trunk then
     if exists (select from public.call_pbx x where x.trunk = p_row.trunk and x.lease_until > p_now) then
       -- Another PBX has it.
-      update public.call_queue set not_before = p_now + interval '5 seconds' where id = p_row.id;
+      update public.call_queue set not_before = p_now + interval '5 seconds', updated_at = p_now where id = p_row.id;
     else
       perform public.call_end_uncalled(p_row, format('the trunk %s is not known', p_row.trunk), p_now);
     end if;
@@ -1951,7 +2001,7 @@ begin
     select from public.call_queue q where q.e164 = p_row.e164 and q.status in ('dialing', 'talking')
   ) then
     -- One person, one call. Put off, or many rows for one number would stand in front of all others.
-    update public.call_queue set not_before = p_now + interval '15 seconds' where id = p_row.id;
+    update public.call_queue set not_before = p_now + interval '15 seconds', updated_at = p_now where id = p_row.id;
     return null;
   end if;
 
@@ -2138,18 +2188,10 @@ begin
   -- rows': they are put off instead.
   for i in 1 .. cardinality(v_errors) loop
     if v_got = 0 and cardinality(v_errors) > 2 then
-      update public.call_queue set not_before = p_now + interval '60 seconds' where id = (v_failed[i]).id;
+      update public.call_queue set not_before = p_now + interval '60 seconds', updated_at = p_now where id = (v_failed[i]).id;
       v_trouble := format('no row could be claimed, they were put off for a minute: %s', v_errors[i]);
     else
-      begin
-        perform public.call_end_uncalled(v_failed[i], 'it could not be written: ' || v_errors[i], p_now);
-      exception
-        when others then
-          update public.call_queue
-          set status = 'done', outcome = 'blocked', ended_at = p_now, updated_at = p_now,
-            ended_reason = 'it could not be written: ' || v_errors[i]
-          where id = (v_failed[i]).id;
-      end;
+      perform public.call_end_uncalled(v_failed[i], 'it could not be written: ' || v_errors[i], p_now);
       v_trouble := format('row %s could not be claimed: %s', (v_failed[i]).id, v_errors[i]);
     end if;
   end loop;
@@ -2410,7 +2452,7 @@ begin
 
   -- 3. The sweep. What fails here is tried again with the next request.
   begin
-    perform public.call_housekeep(v_beat.steady, v_now);
+    v_notes := v_notes || public.call_housekeep(v_beat.steady, v_now);
   exception
     when others then
       v_notes := v_notes || to_jsonb(format('the sweep failed: %s (%s)', sqlerrm, sqlstate));
@@ -2537,7 +2579,7 @@ begin
         'call_queue_after_insert', 'call_queue_after_requeue', 'call_queue_after_cancel', 'call_ring_bell',
         'call_number_v1', 'call_national', 'call_local_form', 'call_handler_word', 'call_merged', 'call_log_lock',
         'call_log_end', 'call_end_uncalled', 'call_room_made', 'call_settle', 'call_settle_held', 'call_end',
-        'call_release', 'call_record', 'call_housekeep', 'call_lane_due', 'call_turns_refresh', 'call_turns_repair',
+        'call_release', 'call_record', 'call_sweep_row', 'call_housekeep', 'call_lane_due', 'call_turns_refresh', 'call_turns_repair',
         'call_claimed', 'call_claim_row', 'call_claim', 'call_lock', 'call_highest_claim', 'call_open', 'call_register_v1',
         'call_heartbeat', 'call_sync_v1', 'call_cancel_v1'
       ])
@@ -2548,13 +2590,7 @@ begin
     execute format('grant execute on function public.%s to service_role', v_name);
   end loop;
 
-  -- call_logs and campaigns are the app's where it made them: its policies stand. Made by us they are closed.
   foreach v_name in array array['call_logs', 'campaigns'] loop
-    if not exists (
-      select from pg_catalog.pg_policies p where p.schemaname = 'public' and p.tablename = v_name
-    ) then
-      execute format('alter table public.%I enable row level security', v_name);
-    end if;
     execute format('grant select, insert, update, delete on public.%I to service_role', v_name);
   end loop;
 end

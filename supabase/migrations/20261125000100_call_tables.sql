@@ -3,51 +3,62 @@
 
 -- 1. The app's tables, made here only in a project that has none --------------------------------------------------
 
-create table if not exists public.campaigns (
-  id uuid primary key default gen_random_uuid(),
-  user_id uuid not null,
-  campaign_name text not null,
-  prompt_id uuid,
-  status text not null default 'pending',
-  total_numbers integer default 0,
-  successful_calls integer default 0,
-  failed_calls integer default 0,
-  created_at timestamptz not null default now(),
-  updated_at timestamptz not null default now(),
-  retry_enabled boolean default false,
-  retry_interval_minutes integer default 30,
-  max_retry_attempts integer default 3,
-  current_retry_count integer default 0,
-  unique (user_id, campaign_name)
-);
+-- Closed to browsers, as nothing says what they may see. Where the app made them, its policies stand.
+do $$
+begin
+  if pg_catalog.to_regclass('public.campaigns') is null then
+    create table public.campaigns (
+      id uuid primary key default gen_random_uuid(),
+      user_id uuid not null,
+      campaign_name text not null,
+      prompt_id uuid,
+      status text not null default 'pending',
+      total_numbers integer default 0,
+      successful_calls integer default 0,
+      failed_calls integer default 0,
+      created_at timestamptz not null default now(),
+      updated_at timestamptz not null default now(),
+      retry_enabled boolean default false,
+      retry_interval_minutes integer default 30,
+      max_retry_attempts integer default 3,
+      current_retry_count integer default 0,
+      unique (user_id, campaign_name)
+    );
+    alter table public.campaigns enable row level security;
+  end if;
 
-create table if not exists public.call_logs (
-  id uuid primary key default gen_random_uuid(),
-  user_id uuid not null,
-  call_id text not null,
-  agent_id text not null,
-  caller_number text not null,
-  start_time timestamptz not null,
-  duration integer,
-  status text not null,
-  created_at timestamptz not null default now(),
-  updated_at timestamptz not null default now(),
-  campaign_id uuid,
-  phone_number text,
-  vapi_call_id text,
-  end_of_call_report jsonb,
-  metadata jsonb,
-  stage_reached text,
-  contact_id uuid,
-  captured_data jsonb default '{}',
-  retry_count integer default 0,
-  is_retry boolean default false,
-  original_campaign_id uuid,
-  idsale text,
-  customer_name text,
-  details text,
-  prompt_id uuid
-);
+  if pg_catalog.to_regclass('public.call_logs') is null then
+    create table public.call_logs (
+      id uuid primary key default gen_random_uuid(),
+      user_id uuid not null,
+      call_id text not null,
+      agent_id text not null,
+      caller_number text not null,
+      start_time timestamptz not null,
+      duration integer,
+      status text not null,
+      created_at timestamptz not null default now(),
+      updated_at timestamptz not null default now(),
+      campaign_id uuid,
+      phone_number text,
+      vapi_call_id text,
+      end_of_call_report jsonb,
+      metadata jsonb,
+      stage_reached text,
+      contact_id uuid,
+      captured_data jsonb default '{}',
+      retry_count integer default 0,
+      is_retry boolean default false,
+      original_campaign_id uuid,
+      idsale text,
+      customer_name text,
+      details text,
+      prompt_id uuid
+    );
+    alter table public.call_logs enable row level security;
+  end if;
+end
+$$;
 
 -- The app's code writes these at the end of a call; without them it loses that whole update.
 alter table public.call_logs
@@ -304,18 +315,6 @@ create table if not exists public.call_bell (
 );
 comment on table public.call_bell is 'When the doorbell was last rung, to ring it at most every 100 ms.';
 insert into public.call_bell default values on conflict do nothing;
-
-create table if not exists public.call_settings (
-  only_row boolean primary key default true check (only_row),
-  default_region text not null default 'MY',
-  repair_user uuid,
-  repair_lane uuid,
-  repaired_at timestamptz not null default '-infinity'
-);
-comment on table public.call_settings is 'One row of settings.';
-comment on column public.call_settings.default_region is 'Region of numbers without country code (call_regions.region).';
-comment on column public.call_settings.repair_user is 'Where the sweep over the turn tables stands.';
-insert into public.call_settings default values on conflict do nothing;
 
 -- 5. Adapters and PBXs -------------------------------------------------------------------------------------------------
 

@@ -1,3 +1,16 @@
+-- Settings; the default region must be one we know, or every number without country code would be refused.
+create table if not exists public.call_settings (
+  only_row boolean primary key default true check (only_row),
+  default_region text not null default 'MY' references public.call_regions (region),
+  repair_user uuid,
+  repair_lane uuid,
+  repaired_at timestamptz not null default '-infinity'
+);
+comment on table public.call_settings is 'One row of settings.';
+comment on column public.call_settings.default_region is 'Region of numbers without country code (call_regions.region).';
+comment on column public.call_settings.repair_user is 'Where the sweep over the turn tables stands.';
+insert into public.call_settings default values on conflict do nothing;
+
 -- The only owner of the canonical form of a phone number. It follows phonenumbers (libphonenumber) step by step, and is
 -- stricter only where that would guess: letters, digits of other scripts, a plus inside, numbers too short to be dialed.
 

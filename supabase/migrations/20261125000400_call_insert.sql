@@ -86,7 +86,8 @@ begin
 end
 $$;
 
--- The call_logs row of a queue row that ends without any call; its call id is never sent to a PBX.
+-- The call_logs row of a queue row that ends without any call; its call id is never sent to a PBX. The queue row says
+-- itself why it ended: that its twin cannot be written must neither refuse a batch nor keep the row from ending.
 create or replace function public.call_log_uncalled(p_row public.call_queue)
 returns void
 language plpgsql volatile security definer
@@ -98,6 +99,10 @@ begin
     jsonb_build_object('outcome', p_row.outcome, 'ended_reason', p_row.ended_reason, 'attempt', '0'),
     clock_timestamp()
   );
+exception
+  when data_exception or integrity_constraint_violation or raise_exception
+    or syntax_error_or_access_rule_violation then
+    raise warning 'no call_logs row for call_queue row %: %', p_row.id, sqlerrm;
 end
 $$;
 
@@ -343,13 +348,7 @@ begin
   group by a.user_id, a.lane;
 
   for v_row in select * from added a where a.call_id is not null order by a.id loop
-    begin
-      perform public.call_log_uncalled(v_row);
-    exception
-      when others then
-        -- The row says itself why it ended; that its twin could not be written must not refuse the whole batch.
-        raise warning 'no call_logs row for call_queue row %: %', v_row.id, sqlerrm;
-    end;
+    perform public.call_log_uncalled(v_row);
   end loop;
 
   if exists (select from added a where a.status = 'queued' and a.not_before <= clock_timestamp()) then
@@ -386,9 +385,18 @@ create or replace trigger call_queue_before_insert
   before insert on public.call_queue
   for each row execute function public.call_queue_before_insert();
 
+-- Only for edits by hand: our own functions set updated_at themselves, and a claim must not pay for it.
 create or replace trigger call_queue_before_update
   before update on public.call_queue
-  for each row execute function public.call_queue_before_update();
+  for each row
+  when (
+    new.updated_at = old.updated_at
+    or (
+      old.status = 'queued'
+      and (new.cancel_requested or new.status = 'canceled' or new.phone_number <> old.phone_number)
+    )
+  )
+  execute function public.call_queue_before_update();
 
 create or replace trigger call_queue_after_insert
   after insert on public.call_queue

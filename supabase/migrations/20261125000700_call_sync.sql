@@ -242,7 +242,7 @@ begin
 
   -- 3. The sweep. What fails here is tried again with the next request.
   begin
-    perform public.call_housekeep(v_beat.steady, v_now);
+    v_notes := v_notes || public.call_housekeep(v_beat.steady, v_now);
   exception
     when others then
       v_notes := v_notes || to_jsonb(format('the sweep failed: %s (%s)', sqlerrm, sqlstate));

@@ -40,7 +40,7 @@ begin
         'call_queue_after_insert', 'call_queue_after_requeue', 'call_queue_after_cancel', 'call_ring_bell',
         'call_number_v1', 'call_national', 'call_local_form', 'call_handler_word', 'call_merged', 'call_log_lock',
         'call_log_end', 'call_end_uncalled', 'call_room_made', 'call_settle', 'call_settle_held', 'call_end',
-        'call_release', 'call_record', 'call_housekeep', 'call_lane_due', 'call_turns_refresh', 'call_turns_repair',
+        'call_release', 'call_record', 'call_sweep_row', 'call_housekeep', 'call_lane_due', 'call_turns_refresh', 'call_turns_repair',
         'call_claimed', 'call_claim_row', 'call_claim', 'call_lock', 'call_highest_claim', 'call_open', 'call_register_v1',
         'call_heartbeat', 'call_sync_v1', 'call_cancel_v1'
       ])
@@ -51,13 +51,7 @@ begin
     execute format('grant execute on function public.%s to service_role', v_name);
   end loop;
 
-  -- call_logs and campaigns are the app's where it made them: its policies stand. Made by us they are closed.
   foreach v_name in array array['call_logs', 'campaigns'] loop
-    if not exists (
-      select from pg_catalog.pg_policies p where p.schemaname = 'public' and p.tablename = v_name
-    ) then
-      execute format('alter table public.%I enable row level security', v_name);
-    end if;
     execute format('grant select, insert, update, delete on public.%I to service_role', v_name);
   end loop;
 end

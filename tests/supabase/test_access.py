@@ -1,12 +1,12 @@
-"""Who may do what, tried as each role: on a fresh project and on the app's, whose defaults give everything to everyone."""
+"""Who may do what, tried as each role: on a fresh project and on the app's, whose defaults give all to everyone."""
 
 import re
 
 import asyncpg
 import pytest
 
-from tests.support.db import ROOT
 from tests.supabase.helpers import USER, Connection, connected, number
+from tests.support.db import ROOT
 
 TABLES = (
     "call_queue", "call_tenants", "call_lanes", "call_arrivals", "call_bell", "call_settings", "call_regions",
@@ -42,7 +42,7 @@ async def test_browsers_may_do_nothing(project: str, role: str) -> None:
     async with connected(project) as connection:
         await connection.execute(f"set role {role}")
         statements = [f"select from {table}" for table in TABLES]
-        statements += [f"delete from {table}" for table in TABLES]
+        statements += [f"delete from {table}" for table in TABLES]  # noqa: S608 - names of ours
         statements += [
             f"insert into call_queue (user_id, phone_number) values ('{USER}', '0123456700')",  # noqa: S608
             "update call_queue set status = 'queued'",

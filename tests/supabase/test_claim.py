@@ -78,15 +78,15 @@ async def test_same_claim_id_gives_the_same_rows_that_have_not_ended(desk: Desk)
     assert (await desk.sync(rest, room=4, claim_id=claim))["rows"] == []
 
 
-async def test_claim_numbers_rise_and_are_told(desk: Desk) -> None:
-    await desk.fill(3)
-    assert (await desk.sync())["claim_number"] == 0
-    reply = await desk.sync(room=3)
+async def test_claim_numbers_rise_and_are_told(lasting_desk: Desk) -> None:
+    await lasting_desk.fill(3)
+    assert (await lasting_desk.sync())["claim_number"] == 0
+    reply = await lasting_desk.sync(room=3)
     numbers = [row["claim_number"] for row in reply["rows"]]
     assert numbers == sorted(set(numbers))
     assert reply["claim_number"] == numbers[-1]
-    await desk.register()
-    assert (await desk.register())["claim_number"] == numbers[-1]
+    await lasting_desk.register()
+    assert (await lasting_desk.register())["claim_number"] == numbers[-1]
 
 
 async def test_users_take_turns_then_lanes_then_priority(desk: Desk) -> None:
@@ -254,18 +254,18 @@ async def test_more_says_whether_another_claim_would_give_rows(desk: Desk) -> No
     assert (await desk.sync(room=5, limits={"pbx": 7}))["more"] is False
 
 
-async def test_a_lane_with_rows_held_by_others_is_not_taken_for_empty(desk: Desk, db: str) -> None:
-    await desk.fill(2)
+async def test_a_lane_with_rows_held_by_others_is_not_taken_for_empty(lasting_desk: Desk, db: str) -> None:
+    await lasting_desk.fill(2)
     other = await asyncpg.connect(db)
     try:
         transaction = other.transaction()
         await transaction.start()
         await other.execute("select from call_queue for update")
-        assert await desk.claim() == []
+        assert await lasting_desk.claim() == []
         await transaction.rollback()
     finally:
         await other.close()
-    assert len(await desk.claim()) == 2
+    assert len(await lasting_desk.claim()) == 2
 
 
 async def test_inserted_metadata_cannot_crash_the_apps_pages_or_hide_our_facts(desk: Desk) -> None:

@@ -1,4 +1,4 @@
-"""What comes in: refused only if it is no row at all, ended as `blocked` if it cannot be dialed, never twice by a key."""
+"""What comes in: refused only if it is no row, ended as `blocked` if it cannot be dialed, never twice by a key."""
 
 import asyncio
 from typing import Any
@@ -6,8 +6,8 @@ from typing import Any
 import asyncpg
 import pytest
 
-from tests.support.db import ROOT
 from tests.supabase.helpers import OTHER, USER, Desk, connected, number
+from tests.support.db import ROOT
 
 BAD: list[tuple[dict[str, Any], str]] = [
     ({"phone_number": ""}, "the phone number is empty"),
@@ -131,7 +131,7 @@ async def test_what_only_the_adapter_sets_cannot_be_inserted(desk: Desk) -> None
             last_outcome="busy",
             deadline="2020-01-01",
             created_at="2020-01-01",
-        )  # fmt: skip
+        )
     )
     assert (row["attempts"], row["faults"], row["call_id"], row["e164"]) == (0, {}, None, "+60123456700")
     assert (row["outcome"], row["last_outcome"], row["adapter"]) == (None, None, None)
@@ -177,7 +177,7 @@ async def test_a_key_twice_in_one_statement_adds_one_row(desk: Desk) -> None:
     assert status == "INSERT 0 3"
 
 
-async def test_a_key_from_many_sessions_at_once_adds_one_row(desk: Desk, db: str) -> None:
+async def test_a_key_from_many_sessions_at_once_adds_one_row(lasting_desk: Desk, db: str) -> None:
     async def session(serial: int) -> int:
         async with connected(db) as connection:
             async with connection.transaction():
@@ -192,7 +192,7 @@ async def test_a_key_from_many_sessions_at_once_adds_one_row(desk: Desk, db: str
 
     added = await asyncio.gather(*(session(serial) for serial in range(8)))
     assert sum(added) == 50
-    assert await desk.connection.fetchval("select count(*) from call_queue") == 50
+    assert await lasting_desk.connection.fetchval("select count(*) from call_queue") == 50
 
 
 async def test_edits_by_hand_are_understood(desk: Desk) -> None:
@@ -210,6 +210,18 @@ async def test_edits_by_hand_are_understood(desk: Desk) -> None:
     )
     await desk.connection.execute("update call_queue set phone_number = '0123456702' where id = $1", row_id)
     assert (await desk.claim_one())["e164"] == "+60123456702"
+
+
+async def test_a_canceled_row_put_back_with_its_flag_still_on_is_not_dialed(desk: Desk) -> None:
+    row_id = await desk.insert()
+    await desk.connection.execute("update call_queue set cancel_requested = true where id = $1", row_id)
+    await desk.connection.execute("update call_queue set status = 'queued' where id = $1", row_id)
+    assert await desk.claim() == []
+    assert (await desk.row(row_id))["status"] == "canceled"
+    await desk.connection.execute(
+        "update call_queue set status = 'queued', cancel_requested = false where id = $1", row_id
+    )
+    assert len(await desk.claim()) == 1
 
 
 @pytest.mark.parametrize("column", ["status = 'canceled'", "cancel_requested = true"])
@@ -231,6 +243,11 @@ async def test_the_seed_is_harmless_and_applied_twice_adds_nothing(desk: Desk) -
 
 
 # -- the doorbell
+
+DEAF = (
+    "create or replace function realtime.send(payload jsonb, event text, topic text, private boolean default true) "
+    "returns void language plpgsql as $$ begin raise exception 'deaf'; end $$"
+)
 
 
 async def rings(desk: Desk) -> int:
@@ -271,14 +288,14 @@ async def test_the_bell_rings_for_the_cancel_of_a_live_call(desk: Desk) -> None:
     assert await rings(desk) == before + 1
 
 
-async def test_nobody_waits_for_the_bell(desk: Desk, db: str) -> None:
+async def test_nobody_waits_for_the_bell(lasting_desk: Desk, db: str) -> None:
     async with connected(db) as slow:
         transaction = slow.transaction()
         await transaction.start()
         await slow.execute("select from call_bell for update")
-        await asyncio.wait_for(desk.insert(), 2)
+        await asyncio.wait_for(lasting_desk.insert(), 2)
         await transaction.rollback()
-    assert await rings(desk) == 0
+    assert await rings(lasting_desk) == 0
 
 
 @pytest.mark.parametrize(
@@ -286,15 +303,14 @@ async def test_nobody_waits_for_the_bell(desk: Desk, db: str) -> None:
     [
         "drop function realtime.send",
         "drop schema realtime cascade",
-        "create or replace function realtime.send(payload jsonb, event text, topic text, private boolean default true) "
-        "returns void language plpgsql as $$ begin raise exception 'deaf'; end $$",
+        DEAF,
     ],
 )
-async def test_a_broken_bell_harms_no_insert(desk: Desk, pg_server: Any, db: str, damage: str) -> None:
+async def test_a_broken_bell_harms_no_insert(lasting_desk: Desk, pg_server: Any, db: str, damage: str) -> None:
     admin = await asyncpg.connect(pg_server.admin_dsn(db.rsplit("/", 1)[1]))
     try:
         await admin.execute(damage)
     finally:
         await admin.close()
-    assert await desk.insert() is not None
-    assert len(await desk.claim()) == 1
+    assert await lasting_desk.insert() is not None
+    assert len(await lasting_desk.claim()) == 1

@@ -9,8 +9,8 @@ import pytest
 
 from adapter.sandbox import installsql
 from adapter.sandbox.postgres import Postgres
-from tests.support.db import APP_SCHEMA, ROOT
 from tests.supabase.helpers import Connection, connected, number
+from tests.support.db import APP_SCHEMA, ROOT
 
 INSTALL = (ROOT / "supabase" / "install.sql").read_text(encoding="utf-8")
 MIGRATIONS = sorted((ROOT / "supabase" / "migrations").glob("*.sql"))
@@ -101,6 +101,21 @@ async def test_the_apps_tables_are_only_completed(empty_db: str) -> None:
         ) == 2  # original_campaign_id of call_logs and that of call_costs, both the app's.  # fmt: skip
 
 
+async def test_an_app_without_row_level_security_stays_open(empty_db: str) -> None:
+    async with connected(empty_db) as connection:
+        await connection.execute(APP_SCHEMA.read_text(encoding="utf-8"))
+        await connection.execute(
+            'alter table call_logs disable row level security; drop policy "Allow all" on call_logs'
+        )
+        await connection.execute(INSTALL)
+        await connection.execute("set role anon")
+        await connection.execute(
+            "insert into call_logs (user_id, call_id, agent_id, caller_number, start_time, status) "
+            "values (gen_random_uuid(), 'c', 'a', '1', now(), 'answered')"
+        )
+        assert await connection.fetchval("select count(*) from call_logs") == 1
+
+
 async def test_hand_added_columns_and_duplicates_in_live_data_are_no_hindrance(empty_db: str) -> None:
     async with connected(empty_db) as connection:
         await connection.execute(APP_SCHEMA.read_text(encoding="utf-8"))
@@ -159,7 +174,8 @@ async def test_the_queue_is_published_whatever_the_publication_was(
         for _ in range(2):
             await connection.execute(INSTALL)
         assert await connection.fetchval(
-            "select count(*) from pg_publication_tables where pubname = 'supabase_realtime' and tablename = 'call_queue'"
+            "select count(*) from pg_publication_tables "
+            "where pubname = 'supabase_realtime' and tablename = 'call_queue'"
         ) == 1  # fmt: skip
 
 
@@ -179,7 +195,7 @@ async def test_it_installs_where_there_is_no_realtime(empty_db: str, pg_server: 
 def test_install_sql_is_current(capsys: pytest.CaptureFixture[str]) -> None:
     assert installsql.main(["--check"]) == 0
     assert capsys.readouterr().err == ""
-    assert INSTALL == installsql.script()
+    assert installsql.script() == INSTALL
 
 
 def test_check_tells_what_to_do(

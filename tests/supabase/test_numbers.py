@@ -2,6 +2,7 @@
 
 import random
 
+import asyncpg
 import phonenumbers
 import pytest
 from phonenumbers import PhoneNumberFormat, PhoneNumberType, ValidationResult
@@ -89,6 +90,11 @@ async def test_the_default_region_is_a_setting(desk: Desk) -> None:
     assert row is not None
     assert (row["e164"], row["zone"]) == ("+6591234567", "Asia/Singapore")
     assert "default region is SG here and MY there" in (await desk.sync())["notes"][0]
+
+
+async def test_a_default_region_that_does_not_exist_is_refused(desk: Desk) -> None:
+    with pytest.raises(asyncpg.ForeignKeyViolationError, match="default_region"):
+        await desk.connection.execute("update call_settings set default_region = 'my'")
 
 
 @pytest.mark.parametrize(

@@ -1,7 +1,7 @@
 """The cost of a request does not grow with the queue: looked up through indexes, whatever the statistics say.
 
-Mainly the functions are watched at work: PostgreSQL counts how often a table was read whole and how many of its rows were
-fetched through indexes.
+Mainly the functions are watched at work: PostgreSQL counts how often a table was read whole and how many of its rows
+were fetched through indexes.
 """
 
 from collections.abc import Awaitable, Callable
@@ -61,14 +61,14 @@ async def touched(connection: Connection, work: Callable[[], Awaitable[None]]) -
 
 
 @pytest.mark.parametrize("statistics", ["fresh", "stale", "plans made while it was empty"])
-async def test_a_request_touches_only_what_it_is_about(desk: Desk, statistics: str) -> None:
-    connection = desk.connection
+async def test_a_request_touches_only_what_it_is_about(lasting_desk: Desk, statistics: str) -> None:
+    connection = lasting_desk.connection
     if statistics == "plans made while it was empty":
         for _ in range(7):  # PostgreSQL settles for a general plan after five.
-            await desk.fill(1)
-            row = await desk.claim_one()
-            await desk.sync([outcome(row["call_id"], "answered")], room=1)
-            await desk.settle()
+            await lasting_desk.fill(1)
+            row = await lasting_desk.claim_one()
+            await lasting_desk.sync([outcome(row["call_id"], "answered")], room=1)
+            await lasting_desk.settle()
     else:
         await connection.execute("analyze call_queue")
     await connection.execute("alter table call_queue set (autovacuum_enabled = off)")
@@ -76,12 +76,12 @@ async def test_a_request_touches_only_what_it_is_about(desk: Desk, statistics: s
     if statistics == "fresh":
         await connection.execute("analyze")
     assert await connection.fetchval("select count(*) from call_queue where status = 'queued'") >= ROWS
-    await desk.claim(1)  # Takes in the arrivals.
+    await lasting_desk.claim(1)  # Takes in the arrivals.
 
     rows: list[dict[str, object]] = []
 
     async def claim() -> None:
-        reply = await desk.sync(room=50, limits={"pbx": 200, "user": 20, "campaign": 5})
+        reply = await lasting_desk.sync(room=50, limits={"pbx": 200, "user": 20, "campaign": 5})
         assert reply["notes"] == []
         rows.extend(reply["rows"])
 
@@ -91,7 +91,7 @@ async def test_a_request_touches_only_what_it_is_about(desk: Desk, statistics: s
     assert cost["call_queue"][1] < 1500, cost
 
     async def record() -> None:
-        reply = await desk.sync([outcome(str(row["call_id"]), "busy") for row in rows])
+        reply = await lasting_desk.sync([outcome(str(row["call_id"]), "busy") for row in rows])
         assert len(reply["recorded"]) == 50
 
     cost = await touched(connection, record)
@@ -101,20 +101,20 @@ async def test_a_request_touches_only_what_it_is_about(desk: Desk, statistics: s
 
     async def insert() -> None:
         for serial in range(10):
-            await desk.insert(f"+6011{serial:08d}", idempotency_key=f"k{serial}")
+            await lasting_desk.insert(f"+6011{serial:08d}", idempotency_key=f"k{serial}")
 
     cost = await touched(connection, insert)
     assert cost["call_queue"][0] == 0, cost
 
 
-async def test_the_rows_of_a_lane_come_through_the_index_of_turns(desk: Desk) -> None:
+async def test_the_rows_of_a_lane_come_through_the_index_of_turns(lasting_desk: Desk) -> None:
     """EXPLAIN of the statement that stands in the function, with a plan that knows no value, and no help."""
-    connection = desk.connection
+    connection = lasting_desk.connection
     await fill(connection)
     source = await connection.fetchval("select prosrc from pg_proc where proname = 'call_claim'")
     statement = source[source.index("select q.*") :]
     statement = statement[: statement.index("loop")]
-    for place, (name, kind) in enumerate(VARIABLES.items(), start=1):
+    for place, name in enumerate(VARIABLES, start=1):
         statement = statement.replace(name, f"${place}")
     await connection.execute(f"prepare candidates ({', '.join(VARIABLES.values())}) as {statement}")
     await connection.execute("set plan_cache_mode = force_generic_plan")
@@ -128,18 +128,18 @@ async def test_the_rows_of_a_lane_come_through_the_index_of_turns(desk: Desk) ->
         await connection.execute("analyze")
 
 
-async def test_many_lanes_without_due_rows_cost_nothing(desk: Desk) -> None:
-    connection = desk.connection
+async def test_many_lanes_without_due_rows_cost_nothing(lasting_desk: Desk) -> None:
+    connection = lasting_desk.connection
     await connection.execute(
         "insert into call_queue (user_id, campaign_id, phone_number, not_before) "
         "select gen_random_uuid(), gen_random_uuid(), '+601' || (100000000 + i), now() + interval '1 hour' "
         "from generate_series(1, 2000) i"
     )
-    await desk.fill(5)
-    assert len([await desk.claim(5) for _ in range(2)][1]) == 5
+    await lasting_desk.fill(5)
+    assert len([await lasting_desk.claim(5) for _ in range(2)][1]) == 5
 
     async def claim() -> None:
-        await desk.sync(room=50)
+        await lasting_desk.sync(room=50)
 
     await connection.execute("update call_settings set repaired_at = 'infinity'")
     cost = await touched(connection, claim)

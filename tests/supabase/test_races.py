@@ -3,6 +3,7 @@
 import asyncio
 import random
 from collections import Counter
+from dataclasses import dataclass, field
 
 import asyncpg
 
@@ -13,9 +14,9 @@ ROWS = 2000
 LIMIT = 10
 
 
-async def test_sixteen_claimers_never_exceed_a_limit_or_claim_a_row_twice(desk: Desk, db: str) -> None:
+async def test_sixteen_claimers_never_exceed_a_limit_or_claim_a_row_twice(lasting_desk: Desk, db: str) -> None:
     for user in range(4):
-        await desk.fill(ROWS // 4, user=f"00000000-0000-4000-8000-{user:012d}", start=user * 10_000)
+        await lasting_desk.fill(ROWS // 4, user=f"00000000-0000-4000-8000-{user:012d}", start=user * 10_000)
     most: Counter[str] = Counter()
     claimed: Counter[int] = Counter()
 
@@ -51,13 +52,13 @@ async def test_sixteen_claimers_never_exceed_a_limit_or_claim_a_row_twice(desk: 
     assert most["user_id"] <= LIMIT
 
 
-async def test_sixteen_sessions_claiming_for_one_adapter_keep_its_limit(desk: Desk, db: str) -> None:
-    await desk.fill(ROWS)
-    await desk.sync()
+async def test_sixteen_sessions_claiming_for_one_adapter_keep_its_limit(lasting_desk: Desk, db: str) -> None:
+    await lasting_desk.fill(ROWS)
+    await lasting_desk.sync()
 
     async def claimer() -> list[int]:
         async with connected(db) as connection:
-            me = Desk(connection, desk.adapter, desk.incarnation)
+            me = Desk(connection, lasting_desk.adapter, lasting_desk.incarnation)
             got: list[int] = []
             for _ in range(20):
                 got += [row["row_id"] for row in await me.claim(5, limits={"pbx": LIMIT})]
@@ -67,7 +68,7 @@ async def test_sixteen_sessions_claiming_for_one_adapter_keep_its_limit(desk: De
     assert len(claimed) == len(set(claimed)) == LIMIT
 
 
-async def test_every_row_is_claimed_though_rows_keep_coming(desk: Desk, db: str) -> None:
+async def test_every_row_is_claimed_though_rows_keep_coming(lasting_desk: Desk, db: str) -> None:
     """A lane must not be taken for empty while a session that has not committed yet adds rows to it."""
     total = 300
     finished = asyncio.Event()
@@ -84,13 +85,13 @@ async def test_every_row_is_claimed_though_rows_keep_coming(desk: Desk, db: str)
                     await asyncio.sleep(random.random() * 0.004)
 
     async def claimer() -> set[int]:
-        await desk.connection.execute("update call_settings set repaired_at = 'infinity'")
+        await lasting_desk.connection.execute("update call_settings set repaired_at = 'infinity'")
         got: set[int] = set()
         while True:
             last = finished.is_set()
-            rows = await desk.claim(50)
+            rows = await lasting_desk.claim(50)
             got |= {row["row_id"] for row in rows}
-            await desk.sync([outcome(row["call_id"], "busy") for row in rows])
+            await lasting_desk.sync([outcome(row["call_id"], "busy") for row in rows])
             if last and not rows:
                 return got
             await asyncio.sleep(0.001)
@@ -101,41 +102,43 @@ async def test_every_row_is_claimed_though_rows_keep_coming(desk: Desk, db: str)
     assert len(await claiming) == total
 
 
-async def test_nothing_deadlocks_whoever_writes_what_in_which_order(desk: Desk, db: str) -> None:
-    """Sync, inserts, cancels, edits of many rows at once, and the AI handler, all on the same rows."""
-    await desk.fill(200)
-    await desk.fill(200, user=OTHER, start=1000)
-    stop = asyncio.Event()
-    calls: dict[str, int] = {}
-    theirs: list[str] = []
+@dataclass
+class Storm:
+    """Everybody who writes to the same rows, in their own sessions, until told to stop."""
 
-    async def adapter(pbx: str) -> int:
-        done = 0
-        async with connected(db) as connection:
+    dsn: str
+    stop: asyncio.Event = field(default_factory=asyncio.Event)
+    calls: dict[str, int] = field(default_factory=dict)
+    recorded: int = 0
+    deadlocks: list[str] = field(default_factory=list)
+
+    async def adapter(self, pbx: str) -> None:
+        """Claims, reports in random order, and lets some answered calls settle."""
+        async with connected(self.dsn) as connection:
             me = Desk(connection, pbx=pbx)
             await me.register()
             waiting: list[str] = []
-            while not stop.is_set():
+            while not self.stop.is_set():
                 records = [answered(call) for call in waiting[:10]]
                 records += [outcome(call, random.choice(["busy", "answered", "congestion"])) for call in waiting[:20]]
                 reply = await me.sync(records, room=10)
                 assert reply["refused"] == []
-                kept = {
-                    records[seq - 1]["call_id"] for seq in reply["recorded"] if records[seq - 1]["kind"] == "outcome"
-                }
-                done += len(kept)
+                done = [records[seq - 1] for seq in reply["recorded"]]
+                kept = {record["call_id"] for record in done if record["kind"] == "outcome"}
+                self.recorded += len(kept)
                 waiting = [call for call in waiting if call not in kept] + [row["call_id"] for row in reply["rows"]]
-                calls.update((row["call_id"], row["row_id"]) for row in reply["rows"])
+                self.calls.update((row["call_id"], row["row_id"]) for row in reply["rows"])
                 random.shuffle(waiting)
                 await connection.execute(
-                    "update call_queue set settle_at = now() where settle_at is not null and id % 7 = 0"
+                    "update call_queue set settle_at = now() where id in (select id from call_queue "
+                    "where settle_at is not null and id % 7 = 0 for update skip locked)"
                 )
-        return done
 
-    async def inserter(place: int) -> None:
-        async with connected(db) as connection:
+    async def inserter(self, place: int) -> None:
+        """Adds rows of both users, with keys that often are taken already."""
+        async with connected(self.dsn) as connection:
             serial = 0
-            while not stop.is_set():
+            while not self.stop.is_set():
                 serial += 10
                 await connection.execute(
                     "insert into call_queue (user_id, phone_number, idempotency_key) select $1::uuid, "
@@ -144,17 +147,18 @@ async def test_nothing_deadlocks_whoever_writes_what_in_which_order(desk: Desk, 
                     place * 100_000 + serial,
                 )
 
-    async def canceler() -> None:
-        async with connected(db) as connection:
-            while not stop.is_set():
-                if calls:
-                    await connection.fetchval("select call_cancel_v1($1)", random.choice(list(calls.values())))
+    async def canceler(self) -> None:
+        """Cancels calls at random."""
+        async with connected(self.dsn) as connection:
+            while not self.stop.is_set():
+                if self.calls:
+                    await connection.fetchval("select call_cancel_v1($1)", random.choice(list(self.calls.values())))
                 await asyncio.sleep(0.001)
 
-    async def careless(table: str) -> None:
-        """Locks many rows in random order, holds them, and never has a deadlock with us on its account."""
-        async with connected(db) as connection:
-            while not stop.is_set():
+    async def careless(self, table: str) -> None:
+        """Locks several rows in random order and holds them: whoever waited for one of them would deadlock."""
+        async with connected(self.dsn) as connection:
+            while not self.stop.is_set():
                 try:
                     async with connection.transaction():
                         for _ in range(4):
@@ -164,17 +168,18 @@ async def test_nothing_deadlocks_whoever_writes_what_in_which_order(desk: Desk, 
                             )
                             await asyncio.sleep(0.002)
                 except asyncpg.DeadlockDetectedError as error:
-                    theirs.append(str(error.detail))
+                    self.deadlocks.append(str(error.detail))
 
-    tasks = [
-        asyncio.create_task(work)
-        for work in (
-            adapter("pbx-1"), adapter("pbx-2"), adapter("pbx-3"), inserter(1), inserter(2), canceler(),
-            careless("call_queue"), careless("call_logs"),
-        )
-    ]  # fmt: skip
-    await asyncio.sleep(3)
-    stop.set()
-    results = await asyncio.gather(*tasks)
-    assert sum(count or 0 for count in results[:3]) > 20
-    assert theirs == []
+
+async def test_nothing_deadlocks_whoever_writes_what_in_which_order(lasting_desk: Desk, db: str) -> None:
+    await lasting_desk.fill(200)
+    await lasting_desk.fill(200, user=OTHER, start=1000)
+    storm = Storm(db)
+    actors = [*(storm.adapter(f"pbx-{place}") for place in range(3)), *(storm.inserter(place) for place in range(2))]
+    actors += [storm.canceler(), storm.careless("call_queue"), storm.careless("call_logs")]
+    tasks = [asyncio.create_task(actor) for actor in actors]
+    await asyncio.wait(tasks, timeout=2.5, return_when=asyncio.FIRST_EXCEPTION)
+    storm.stop.set()
+    await asyncio.gather(*tasks)
+    assert storm.recorded > 20
+    assert storm.deadlocks == []

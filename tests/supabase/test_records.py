@@ -1,4 +1,4 @@
-"""Records: what each kind does, twice, out of order, after `unknown`, beside a poison one, and against the AI handler."""
+"""Records: what each kind does, twice, out of order, after `unknown`, beside poison, and beside the AI handler."""
 
 import uuid
 from typing import Any
@@ -418,35 +418,35 @@ async def test_records_of_deleted_rows_are_taken_and_named(desk: Desk) -> None:
     assert (await desk.row(other["row_id"]))["outcome"] == "busy"
 
 
-async def test_a_row_held_by_someone_is_not_waited_for(desk: Desk, db: str) -> None:
-    call = await dialing(desk)
-    other = await dialing(desk, phone_number=number(2))
+async def test_a_row_held_by_someone_is_not_waited_for(lasting_desk: Desk, db: str) -> None:
+    call = await dialing(lasting_desk)
+    other = await dialing(lasting_desk, phone_number=number(2))
     holder = await asyncpg.connect(db)
     try:
         for table in ("call_queue", "call_logs"):
             transaction = holder.transaction()
             await transaction.start()
-            await holder.execute(f"select from {table} where call_id::text = $1 for update", call["call_id"])  # noqa: S608
+            await holder.execute(f"select from {table} where call_id::text = $1 for update", call["call_id"])
             records = [outcome(call["call_id"], "busy"), outcome(other["call_id"], "busy")]
-            reply = await desk.sync(records)
+            reply = await lasting_desk.sync(records)
             assert reply["recorded"] == [2]
             assert reply["refused"] == []
             assert "held by another session" in reply["notes"][0]
             await transaction.rollback()
     finally:
         await holder.close()
-    assert (await desk.row(call["row_id"]))["status"] == "dialing"
-    assert (await desk.sync([outcome(call["call_id"], "busy")]))["recorded"] == [1]
+    assert (await lasting_desk.row(call["row_id"]))["status"] == "dialing"
+    assert (await lasting_desk.sync([outcome(call["call_id"], "busy")]))["recorded"] == [1]
 
 
-async def test_records_are_taken_from_any_adapter_and_any_run(desk: Desk, db: str) -> None:
-    call = await dialing(desk)
+async def test_records_are_taken_from_any_adapter_and_any_run(lasting_desk: Desk, db: str) -> None:
+    call = await dialing(lasting_desk)
     async with connected(db) as connection:
         witness = Desk(connection)
         await witness.register()
         await witness.sync([outcome(call["call_id"], "answered")])
-    await desk.register()
-    old = Desk(desk.connection, desk.adapter, 1)
+    await lasting_desk.register()
+    old = Desk(lasting_desk.connection, lasting_desk.adapter, 1)
     reply = await old.sync([outcome(call["call_id"], "answered")], room=5)
     assert reply["fenced"] is True
     assert reply["recorded"] == [1]

@@ -115,14 +115,32 @@ async def test_the_sweep_is_bounded(desk: Desk) -> None:
     assert counts == [100, 200, 250]
 
 
-async def test_one_row_that_cannot_be_swept_is_said_and_harms_no_claim(desk: Desk) -> None:
-    await desk.insert(number(1))
+async def test_a_row_whose_log_row_cannot_be_written_ends_all_the_same(desk: Desk) -> None:
+    row_id = await desk.insert(number(1))
     await expire(desk)
-    await desk.insert(number(2))
     await desk.connection.execute("alter table call_logs add constraint no_end check (status <> 'failed')")
+    await desk.sync()
+    assert (await desk.row(row_id))["outcome"] == "blocked"
+    canceled = await desk.insert(number(2))
+    assert await cancel(desk, canceled) == "canceled"
+
+
+async def test_a_row_that_cannot_be_swept_is_said_and_harms_no_other(desk: Desk) -> None:
+    await desk.insert(number(1))
+    call = await desk.claim_one()
+    await overdue(desk)
+    await steady(desk)
+    expired = await desk.insert(number(2))
+    await expire(desk)
+    await desk.insert(number(3))
+    await desk.connection.execute("alter table call_queue add constraint odd check (outcome <> 'unknown')")
     reply = await desk.sync(room=5)
-    assert "the sweep failed" in reply["notes"][0]
-    assert [row["e164"] for row in reply["rows"]] == [number(2)]
+    assert f"row {call['row_id']} could not be ended" in reply["notes"][0]
+    assert (await desk.row(expired))["status"] == "done"
+    assert [row["e164"] for row in reply["rows"]] == [number(3)]
+    await desk.connection.execute("alter table call_queue drop constraint odd")
+    await desk.sync()
+    assert (await desk.row(call["row_id"]))["outcome"] == "unknown"
 
 
 @pytest.mark.parametrize(
