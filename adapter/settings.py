@@ -16,6 +16,7 @@ from typing import Any
 from dotenv import dotenv_values
 
 from adapter.core.model import Form
+from adapter.core.originate import JOURNAL_SLOTS
 
 Parse = Callable[[str], Any]
 
@@ -411,6 +412,13 @@ def _across(values: Mapping[str, Any]) -> list[str]:
     problems = _keys(values)
     if values["MAX_CALLS_PER_USER"] > values["MAX_CALLS"] and values["MAX_CALLS_PER_USER"] != 10:
         problems.append("MAX_CALLS_PER_USER is above MAX_CALLS; it could never be reached.")
+    # A call that fails writes its journal entry once more at that moment (seen on a real Asterisk). It must not fall on
+    # the entry of a later call in the same slot, so all slots may not be used up within one ringing.
+    if values["CALLS_PER_SECOND"] * (values["RING_SECONDS"] + 10) > JOURNAL_SLOTS:
+        problems.append(
+            f"CALLS_PER_SECOND times RING_SECONDS + 10 must stay below {JOURNAL_SLOTS}, or the journal on the PBX could "
+            "no longer prove which call was never made."
+        )
     return problems
 
 

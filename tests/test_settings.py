@@ -111,6 +111,12 @@ def test_either_name_of_the_key_is_taken() -> None:
         read({**REQUIRED, "SUPABASE_SECRET_KEY": "other"})
 
 
+def test_the_journal_must_outlast_a_ringing() -> None:
+    with pytest.raises(SettingsError, match="journal"):
+        read({**REQUIRED, "CALLS_PER_SECOND": "110"})
+    assert read({**REQUIRED, "CALLS_PER_SECOND": "100"})["CALLS_PER_SECOND"] == 100
+
+
 def test_secrets_are_listed() -> None:
     assert set(read(REQUIRED).secrets) == {"key-of-a-test", REQUIRED["MIKOPBX_AMI_PASSWORD"]}
 
