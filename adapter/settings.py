@@ -416,8 +416,8 @@ def _across(values: Mapping[str, Any]) -> list[str]:
     # the entry of a later call in the same slot, so all slots may not be used up within one ringing.
     if values["CALLS_PER_SECOND"] * (values["RING_SECONDS"] + 10) > JOURNAL_SLOTS:
         problems.append(
-            f"CALLS_PER_SECOND times RING_SECONDS + 10 must stay below {JOURNAL_SLOTS}, or the journal on the PBX could "
-            "no longer prove which call was never made."
+            f"CALLS_PER_SECOND times RING_SECONDS + 10 must stay below {JOURNAL_SLOTS}, or the journal on the PBX "
+            "could no longer prove which call was never made."
         )
     return problems
 
