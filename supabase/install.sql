@@ -233,7 +233,7 @@ comment on column public.call_queue.expires_fixed is 'True if expires_at was giv
 comment on column public.call_queue.max_attempts is 'Calls that may spend a try of the person: 1 + retries.';
 comment on column public.call_queue.retry_seconds is 'Wait between such calls.';
 comment on column public.call_queue.attempts is 'Tries of the person spent so far.';
-comment on column public.call_queue.faults is 'Calls that spent no try, counted by outcome.';
+comment on column public.call_queue.faults is 'Calls that spent no try, counted by outcome; released: claimed, but surely not dialed.';
 comment on column public.call_queue.cancel_requested is 'Set it to cancel: a queued row ends, a live call is hung up.';
 comment on column public.call_queue.cancel_reason is 'Why it was canceled, in words.';
 comment on column public.call_queue.caller_id is 'Number shown to the callee instead of the usual one.';
@@ -1569,7 +1569,9 @@ begin
   end;
   perform public.call_room_made(p_row);
   update public.call_queue
-  set status = 'queued', call_id = null, claim_number = null, claim_id = null, adapter = null, incarnation = null,
+  set status = 'queued',
+    faults = p_row.faults || jsonb_build_object('released', coalesce((p_row.faults ->> 'released')::integer, 0) + 1),
+    call_id = null, claim_number = null, claim_id = null, adapter = null, incarnation = null,
     pbx = null, pbx_boot = null, claimed_at = null, originated_at = null, deadline = null, updated_at = p_now
   where id = p_row.id;
   if p_row.cancel_requested then
@@ -1963,6 +1965,10 @@ as $$
     'ring_seconds', p_row.ring_seconds,
     'variables', p_row.variables,
     'claimed_at', p_row.claimed_at,
+    -- When its insert should have rung the doorbell; null for a row that was due later or is claimed again.
+    'bell_at', case
+      when p_row.attempts = 0 and p_row.faults = '{}' and p_row.not_before <= p_row.created_at then p_row.created_at
+    end,
     'pbx_boot', p_row.pbx_boot
   )
 $$;

@@ -225,7 +225,7 @@ comment on column public.call_queue.expires_fixed is 'True if expires_at was giv
 comment on column public.call_queue.max_attempts is 'Calls that may spend a try of the person: 1 + retries.';
 comment on column public.call_queue.retry_seconds is 'Wait between such calls.';
 comment on column public.call_queue.attempts is 'Tries of the person spent so far.';
-comment on column public.call_queue.faults is 'Calls that spent no try, counted by outcome.';
+comment on column public.call_queue.faults is 'Calls that spent no try, counted by outcome; released: claimed, but surely not dialed.';
 comment on column public.call_queue.cancel_requested is 'Set it to cancel: a queued row ends, a live call is hung up.';
 comment on column public.call_queue.cancel_reason is 'Why it was canceled, in words.';
 comment on column public.call_queue.caller_id is 'Number shown to the callee instead of the usual one.';

@@ -335,7 +335,9 @@ begin
   end;
   perform public.call_room_made(p_row);
   update public.call_queue
-  set status = 'queued', call_id = null, claim_number = null, claim_id = null, adapter = null, incarnation = null,
+  set status = 'queued',
+    faults = p_row.faults || jsonb_build_object('released', coalesce((p_row.faults ->> 'released')::integer, 0) + 1),
+    call_id = null, claim_number = null, claim_id = null, adapter = null, incarnation = null,
     pbx = null, pbx_boot = null, claimed_at = null, originated_at = null, deadline = null, updated_at = p_now
   where id = p_row.id;
   if p_row.cancel_requested then

@@ -222,6 +222,10 @@ as $$
     'ring_seconds', p_row.ring_seconds,
     'variables', p_row.variables,
     'claimed_at', p_row.claimed_at,
+    -- When its insert should have rung the doorbell; null for a row that was due later or is claimed again.
+    'bell_at', case
+      when p_row.attempts = 0 and p_row.faults = '{}' and p_row.not_before <= p_row.created_at then p_row.created_at
+    end,
     'pbx_boot', p_row.pbx_boot
   )
 $$;

@@ -2,6 +2,7 @@
 
 import uuid
 from collections import Counter
+from datetime import datetime
 
 import asyncpg
 
@@ -17,7 +18,7 @@ async def test_row_becomes_dialing_and_gets_its_log_row(desk: Desk) -> None:
     assert set(row) == {
         *("row_id", "call_id", "claim_number", "attempt", "user_id", "phone_number", "e164", "campaign_id"),
         *("contact_id", "prompt_id", "customer_name", "caller_id", "ring_seconds", "variables", "claimed_at"),
-        "pbx_boot",
+        *("bell_at", "pbx_boot"),
     }
     assert (row["row_id"], row["attempt"], row["e164"]) == (row_id, 1, "+60123456700")
     assert row["pbx_boot"] == "2026-11-25 08:00:00"
@@ -39,6 +40,24 @@ async def test_row_becomes_dialing_and_gets_its_log_row(desk: Desk) -> None:
         "pbx": "pbx-1",
         "trunk": "SIP-TRUNK-1",
     }
+
+
+async def test_only_a_row_that_is_new_and_due_should_have_rung_the_bell(desk: Desk) -> None:
+    row_id = await desk.insert(number(1))
+    first = await desk.claim_one()
+    created_at = (await desk.row(row_id))["created_at"]
+    assert datetime.fromisoformat(first["bell_at"]) == created_at
+    await desk.sync([release(first["call_id"])])
+    again = await desk.claim_one()
+    assert again["bell_at"] is None
+    await desk.sync([outcome(again["call_id"], "busy")])
+    await desk.connection.execute(
+        "insert into call_queue (user_id, phone_number, not_before) "
+        "values ($1, '0123456702', clock_timestamp() + interval '50 milliseconds')",
+        USER,
+    )
+    await desk.connection.execute("select pg_sleep(0.06)")
+    assert (await desk.claim_one())["bell_at"] is None
 
 
 async def test_agent_is_the_rows_else_the_prompt_else_the_adapters(desk: Desk) -> None:

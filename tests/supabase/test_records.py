@@ -223,7 +223,8 @@ async def test_release_returns_the_row_and_removes_its_log_row(desk: Desk) -> No
         assert reply["recorded"] == [1, 2]
         assert "not known" in reply["notes"][0]
         row = await desk.row(call["row_id"])
-        assert (row["status"], row["attempts"], row["faults"], row["call_id"]) == ("queued", 0, {}, None)
+        assert (row["status"], row["attempts"], row["call_id"]) == ("queued", 0, None)
+        assert row["faults"] == {"released": 1 if cause == "not_sent" else 2}
         assert await desk.log(call["call_id"]) is None
     again = await desk.claim_one()
     assert again["row_id"] == call["row_id"]
