@@ -43,6 +43,9 @@ BORROWED_USERS = ("nobody", "daemon")
 START_SECONDS = 30.0
 """A start takes about 0.2 s; a machine under full load may need far longer."""
 
+MEMORY_BYTES = 2 * 1024**3
+"""Data are kept in memory only if there is this much room for them (Docker gives 64 MB, a machine half of its RAM)."""
+
 _OWNER_RIGHTS = f"""
 create role {OWNER} login createdb createrole replication bypassrls;
 grant pg_monitor, pg_signal_backend, pg_read_all_data to {OWNER};
@@ -141,7 +144,7 @@ class Postgres:
         """
         account = _account()
         binaries = _binaries(account)
-        home = directory or Path(tempfile.mkdtemp(prefix="mikopbx-pg-", dir=_open_place(account)))
+        home = directory or Path(tempfile.mkdtemp(prefix="mikopbx-pg-", dir=_quick_place(account)))
         keeper: subprocess.Popen[bytes] | None = None
         try:
             home.mkdir(parents=True, exist_ok=True)
@@ -240,6 +243,17 @@ def _open_place(account: Account | None) -> Path:
     raise PostgresNotStarted(f"No temporary directory that {who} can enter: tried {', '.join(map(str, places))}.")
 
 
+def _quick_place(account: Account | None) -> Path:
+    """Where data that nobody keeps live: in memory if there is plenty.
+
+    Making and dropping a database creates and removes 300 files: on tmpfs that is several times faster than on ext4.
+    """
+    memory = Path("/dev/shm")  # noqa: S108 - made unique by mkdtemp
+    if memory.is_dir() and shutil.disk_usage(memory).free >= MEMORY_BYTES and _reaches(account, memory):
+        return memory
+    return _open_place(account)
+
+
 def _binaries(account: Account | None) -> Path:
     """The directory with postgres and initdb, readable by the server's user."""
     named = os.environ.get("SANDBOX_POSTGRES_BIN")
@@ -335,6 +349,7 @@ def _launch(
         "max_replication_slots": 40,
         "max_wal_senders": 10,
         "shared_buffers": "64MB",
+        "max_wal_size": "256MB",
         "timezone": "UTC",  # As Supabase sets it.
         "log_timezone": "UTC",
         "log_min_messages": "warning",
@@ -342,7 +357,8 @@ def _launch(
     command = [str(binaries / "postgres"), "-D", str(home / "data")]
     for name, value in settings.items():
         command += ["-c", f"{name}={value}"]
-    options = ["--signal", str(int(signal.SIGINT))]  # PostgreSQL's fast shutdown.
+    # PostgreSQL's "fast" shutdown writes everything down first; for data that are thrown away, "immediate" will do.
+    options = ["--signal", str(int(signal.SIGINT if keep else signal.SIGQUIT))]
     if account:
         options += ["--uid", str(account.uid), "--gid", str(account.gid)]
     if not keep:

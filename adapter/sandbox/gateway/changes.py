@@ -92,6 +92,7 @@ class Changes:
     _in_force: set[Subscriber] = field(default_factory=set)
     _heirs: dict[Subscriber, Subscriber] = field(default_factory=dict)
     _task: asyncio.Task[None] | None = None
+    _broken: bool = False
     _ready: asyncio.Event = field(default_factory=asyncio.Event)
     _idle: asyncio.Event = field(default_factory=asyncio.Event)
 
@@ -159,19 +160,16 @@ class Changes:
                     slot = f"sandbox_{secrets.token_hex(6)}"
                     await connection.fetchval("select pg_create_logical_replication_slot($1, 'pgoutput', true)", slot)
                     self._ready.set()
+                    self._broken = False
                     await self._poll(connection, slot)
                 finally:
                     self._ready.clear()
                     await connection.close(timeout=STOP_SECONDS)
             except (OSError, asyncpg.InterfaceError, asyncpg.PostgresError) as error:
                 # As on the real server: subscribers hear nothing of it, and what is committed meanwhile is lost.
-                say(
-                    log,
-                    logging.WARNING,
-                    "gateway.changes_lost",
-                    "The change feed broke; it starts anew",
-                    error=str(error),
-                )
+                if not self._broken:
+                    say(log, logging.WARNING, "gateway.changes_lost", "The change feed broke", error=str(error))
+                self._broken = True
                 await self._pause(RESTART_SECONDS)
         self._task = None  # Nothing is awaited between the last look at the subscribers and here.
 

@@ -34,7 +34,14 @@ PoolConnection: TypeAlias = "asyncpg.pool.PoolConnectionProxy[asyncpg.Record]"
 
 _RERUN = (asyncpg.SerializationError, asyncpg.DeadlockDetectedError)
 _STALE = (asyncpg.UndefinedTableError, asyncpg.UndefinedFunctionError, asyncpg.UndefinedColumnError)
-_AWAY = (OSError, asyncpg.InterfaceError, asyncpg.PostgresConnectionError, asyncpg.CannotConnectNowError)
+_AWAY = (
+    OSError,
+    asyncpg.InterfaceError,
+    asyncpg.InternalClientError,  # A connection whose server said goodbye while it lay in the pool.
+    asyncpg.PostgresConnectionError,
+    asyncpg.CannotConnectNowError,
+    asyncpg.AdminShutdownError,
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -95,6 +102,7 @@ class Rest:
     keys: Keys
     limits: Limits
     stale: bool = True
+    _away: bool = False
     _catalog: Catalog = field(default_factory=lambda: Catalog(tables={}, functions={}, role_settings={}))
 
     async def answer(self, request: web.Request) -> web.Response:
@@ -103,15 +111,24 @@ class Rest:
         try:
             claims = self._claims(request)
             anonymous = claims.get("role", "anon") == "anon"
-            return await self._done(await _read(request, claims, self.limits))
+            answer = await self._done(await _read(request, claims, self.limits))
         except ApiError as error:
             return error.response()
-        except asyncpg.PostgresConnectionError as error:
-            return _away(error).response()
+        except _AWAY as error:
+            return self._set_away(error).response()
         except asyncpg.PostgresError as error:
             return from_postgres(error, anonymous=anonymous).response()
-        except _AWAY as error:
-            return _away(error).response()
+        self._set_away(None)
+        return answer
+
+    def _set_away(self, error: Exception | None) -> ApiError:
+        """Say once that the database went away, and that it is back; returns the answer meanwhile."""
+        if error and not self._away:
+            say(log, logging.WARNING, "gateway.database_away", "The database refuses REST requests", error=str(error))
+        if not error and self._away:
+            say(log, logging.INFO, "gateway.database_back", "The database answers REST requests again")
+        self._away = error is not None
+        return ApiError(503, "PGRST002", "Could not query the database for the schema cache. Retrying.")
 
     def _claims(self, request: web.Request) -> Claims:
         """Who is asking: the token of `Authorization`, else the one that stands for the API key."""
@@ -168,6 +185,9 @@ class Rest:
             async with connection.transaction(readonly=asked.method in ("GET", "HEAD")):
                 await connection.execute(*_circumstances(asked, self._catalog))
                 return await work(connection, self._catalog)
+        except _AWAY:
+            connection.terminate()  # Whatever is wrong with it, nobody shall get it again.
+            raise
         finally:
             await self.pool.release(connection)
 
@@ -191,11 +211,6 @@ _TOKEN_REFUSALS: Mapping[str, tuple[str, str]] = {
     "signature": ("PGRST301", "No suitable key or wrong key type"),
     "malformed": ("PGRST301", "Expected 3 parts in JWT; got 1"),
 }
-
-
-def _away(error: Exception) -> ApiError:
-    say(log, logging.WARNING, "gateway.database_away", "The database does not answer REST requests", error=str(error))
-    return ApiError(503, "PGRST002", "Could not query the database for the schema cache. Retrying.")
 
 
 # ---------------------------------------------------------------- reading the request

@@ -4,6 +4,7 @@ import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from typing import Any
 
 from aiohttp import web
 from aiohttp.typedefs import Handler
@@ -67,7 +68,7 @@ class Gateway:
         """The new opaque public key, `sb_publishable_…`."""
         return self.keys.publishable
 
-    def token(self, role: str, *, seconds: float = 3600, **claims: str) -> str:
+    def token(self, role: str, *, seconds: float = 3600, **claims: Any) -> str:
         """A signed-in user's access token, for `Authorization` beside the anon key."""
         return self.keys.token(role, seconds=seconds, **claims)
 
