@@ -680,9 +680,13 @@ async def test_rt_26_a_socket_that_does_not_close_is_cut(server: RealtimeServer)
         await live(bell)
         # The server reads nothing any more, so it never answers the close.
         server.last.socket.transport.pause_reading()
+        assert bell._line is not None
+        socket = bell._line._socket()
+        assert socket is not None
         loop = asyncio.get_running_loop()
         started = loop.time()
     assert loop.time() - started < 1.0
+    assert socket.transport.is_closing()
 
 
 async def test_rt_26_calls_of_a_closed_line_change_nothing(server: RealtimeServer) -> None:

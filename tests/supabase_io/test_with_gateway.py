@@ -132,10 +132,12 @@ async def test_the_same_try_of_registering_is_accepted_again_and_another_is_not(
 
 
 async def test_a_project_without_our_functions_says_what_to_run(empty_db: str) -> None:
-    async with Gateway.started(empty_db) as gateway:
-        async with Database(SupabaseConfig(url=gateway.url, key=gateway.service_role_key)) as database:
-            with pytest.raises(DatabaseRefused, match=r"run supabase/install\.sql"):
-                await database.register(adapter=new_id(), expected=0, nonce=new_id(), pbx="pbx-a", info={})
+    async with (
+        Gateway.started(empty_db) as gateway,
+        Database(SupabaseConfig(url=gateway.url, key=gateway.service_role_key)) as database,
+    ):
+        with pytest.raises(DatabaseRefused, match=r"run supabase/install\.sql"):
+            await database.register(adapter=new_id(), expected=0, nonce=new_id(), pbx="pbx-a", info={})
 
 
 async def test_a_key_of_another_project_says_so(gateway: Gateway) -> None:
