@@ -42,7 +42,6 @@ begin
   select l.id, l.status, l.duration, l.metadata into id, status, duration, metadata
   from public.call_logs l
   where l.call_id = p_call_id::text
-  order by l.created_at
   limit 1
   for update skip locked;
   state := case

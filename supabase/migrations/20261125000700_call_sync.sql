@@ -50,6 +50,7 @@ create or replace function public.call_register_v1(
 returns jsonb
 language plpgsql volatile security definer
 set search_path = ''
+set enable_seqscan = off
 set lock_timeout = '5s'
 as $$
 declare
@@ -164,9 +165,11 @@ create or replace function public.call_sync_v1(
 returns jsonb
 language plpgsql volatile security definer
 set search_path = ''
--- Sessions live long: a plan made while the queue is empty must not scan it once it is full.
+-- Sessions live long, and statistics lag behind a bulk load: a plan made for an empty queue must not read it whole once
+-- it is full. Every question has an index that answers it in its order; these leave the planner no other way.
 set enable_seqscan = off
 set enable_bitmapscan = off
+set enable_sort = off
 set jit = off
 -- Whoever waits longer than this for the others comes again; its request would have been given up anyway.
 set lock_timeout = '5s'
@@ -305,6 +308,7 @@ create or replace function public.call_cancel_v1(p_row bigint, p_reason text def
 returns text
 language plpgsql volatile security definer
 set search_path = ''
+set enable_seqscan = off
 set lock_timeout = '5s'
 as $$
 declare

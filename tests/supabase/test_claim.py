@@ -164,6 +164,29 @@ async def test_the_limit_of_one_user_does_not_hold_up_another(desk: Desk) -> Non
     assert row["user_id"] == OTHER
 
 
+async def test_the_limit_of_a_campaign_leaves_room_for_the_others(desk: Desk) -> None:
+    await desk.fill(20, campaign=CAMPAIGN)
+    assert len(await desk.claim(50, limits={"campaign": 2})) == 2
+    assert await desk.claim(50, limits={"campaign": 2}) == []
+    await desk.fill(20, campaign=SECOND, start=100)
+    await desk.fill(5, start=200)
+    rows = await desk.claim(50, limits={"campaign": 2})
+    assert Counter(row["campaign_id"] for row in rows) == {SECOND: 2, None: 5}
+
+
+async def test_who_is_at_his_limit_is_passed_over_until_a_call_of_his_ends(desk: Desk) -> None:
+    for user in range(20):
+        await desk.fill(3, user=f"00000000-0000-4000-7000-{user:012d}", start=user * 10)
+    await desk.fill(3, user=OTHER, start=1000)
+    limits = {"user": 1}
+    rows = await desk.claim(50, limits=limits)
+    assert len(rows) == 21
+    assert await desk.claim(50, limits=limits) == []
+    ended = next(row for row in rows if row["user_id"] == OTHER)
+    reply = await desk.sync([outcome(ended["call_id"], "busy")], room=1, limits=limits)
+    assert [row["user_id"] for row in reply["rows"]] == [OTHER]
+
+
 async def test_a_person_is_in_one_call_at_a_time(desk: Desk) -> None:
     for _ in range(5):
         await desk.insert("0123456700")
@@ -188,6 +211,7 @@ async def test_many_rows_of_a_busy_number_do_not_hold_up_the_rest(desk: Desk) ->
 
 async def test_nothing_is_claimed_when_not_ready_without_room_or_without_a_claim_id(desk: Desk) -> None:
     await desk.fill(3)
+    assert (await desk.sync())["holder"] is True
     assert await desk.claim(ready=False) == []
     assert (await desk.sync(room=0, claim_id=uuid.uuid4()))["rows"] == []
     assert (
