@@ -1,0 +1,130 @@
+"""The daemon's page of life with its parts replaced: whoever dies ends the process, with the code that tells which."""
+
+import asyncio
+import logging
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Coroutine
+from pathlib import Path
+from typing import Any, cast
+
+import pytest
+
+from adapter.cli import main
+from adapter.daemon import EXIT_BUSY, EXIT_CONFIG, Daemon, Parts
+from adapter.settings import read
+from adapter.supabase_io.outbox import Outbox
+from adapter.watchdog import EXIT_WEDGED
+from tests.support.doubles import HandLink, ScriptedDatabase, SilentBell, reply
+from tests.test_settings import REQUIRED
+
+Run = Callable[[], Coroutine[Any, Any, None]]
+
+
+async def _for_ever() -> None:
+    await asyncio.Event().wait()
+
+
+async def _daemon(
+    tmp_path: Path, *, link: Run = _for_ever, bell: Run = _for_ever, **answers: Any
+) -> tuple[int, Daemon]:
+    hand, silent, database = HandLink(), SilentBell(), ScriptedDatabase()
+    hand.run = link  # type: ignore[attr-defined]  # The doubles have no life of their own.
+    silent.run = bell  # type: ignore[attr-defined]
+    if answers:
+        database.answers.append(reply(**answers))
+    outbox = Outbox(tmp_path / "outbox.sqlite3")
+    parts = Parts(outbox=outbox, database=cast("Any", database), link=cast("Any", hand), doorbell=cast("Any", silent))
+    daemon = Daemon(read(REQUIRED), parts, 1, ())
+    stop = asyncio.Event()
+    asyncio.get_running_loop().call_later(1.0, stop.set)
+    try:
+        return await asyncio.wait_for(daemon.run(stop), 20), daemon
+    finally:
+        await outbox.close()
+
+
+async def test_a_stop_ends_with_code_0(tmp_path: Path) -> None:
+    code, _ = await _daemon(tmp_path)
+    assert code == 0
+
+
+async def test_a_part_that_raises_ends_the_process(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    async def broken() -> None:
+        raise LookupError("a bug")
+
+    with caplog.at_level(logging.CRITICAL):
+        code, _ = await _daemon(tmp_path, link=broken)
+    assert code == EXIT_WEDGED
+    assert "pbx link" in caplog.text
+    assert "a bug" in caplog.text
+
+
+async def test_a_part_that_returns_ends_the_process(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    async def over() -> None:
+        return
+
+    with caplog.at_level(logging.CRITICAL):
+        code, _ = await _daemon(tmp_path, bell=over)
+    assert code == EXIT_WEDGED
+    assert "doorbell" in caplog.text
+
+
+async def test_a_newer_process_ends_this_one(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.CRITICAL):
+        code, _ = await _daemon(tmp_path, fenced=True)
+    assert code == EXIT_BUSY
+    assert "newer process" in caplog.text
+
+
+def _command(*arguments: str, **environ: str) -> subprocess.CompletedProcess[str]:
+    kept = {name: os.environ[name] for name in ("PATH", "HOME") if name in os.environ}
+    return subprocess.run(
+        [sys.executable, "-m", "adapter.cli", *arguments],
+        env={**kept, **environ},
+        capture_output=True,
+        text=True,
+        timeout=50,
+        check=False,
+    )
+
+
+def test_wrong_settings_are_told_all_at_once_without_a_traceback() -> None:
+    done = _command("run", TRUNK="my carrier", MAX_CALLS="many")
+    assert done.returncode == EXIT_CONFIG
+    assert "Traceback" not in done.stderr
+    for name in ("SUPABASE_URL", "MIKOPBX_HOST", "TRUNK", "MAX_CALLS"):
+        assert name in done.stderr
+
+
+def test_an_anon_key_is_refused_in_words(tmp_path: Path) -> None:
+    done = _command("run", **{**REQUIRED, "SUPABASE_SERVICE_ROLE_KEY": "sb_publishable_x", "STATE_DIR": str(tmp_path)})
+    assert done.returncode == EXIT_CONFIG
+    assert "Traceback" not in done.stderr
+    assert "sb_publishable_x" not in done.stderr
+
+
+def test_a_state_dir_that_cannot_be_used_is_refused_in_words(tmp_path: Path) -> None:
+    file = tmp_path / "file"
+    file.write_text("")
+    done = _command("run", **{**REQUIRED, "SUPABASE_SERVICE_ROLE_KEY": "sb_secret_x", "STATE_DIR": str(file)})
+    assert done.returncode == EXIT_CONFIG
+    assert "Traceback" not in done.stderr
+    assert "STATE_DIR" in done.stderr
+
+
+def test_version_and_help(capsys: pytest.CaptureFixture[str]) -> None:
+    for argument in ("--version", "--help"):
+        with pytest.raises(SystemExit) as ended:
+            main([argument])
+        assert ended.value.code == 0
+    assert "mikopbx-adapter" in capsys.readouterr().out
+
+
+def test_the_sandbox_extra_is_asked_for_by_name(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setitem(sys.modules, "adapter.sandbox.app", None)
+    assert main(["sandbox"]) == 1
+    assert "mikopbx-adapter[sandbox]" in capsys.readouterr().err
