@@ -177,7 +177,8 @@ async def test_the_repair_walks_on_where_it_stopped(desk: Desk) -> None:
 
 async def test_scheduled_rows_wake_their_lane(desk: Desk) -> None:
     await desk.connection.execute(
-        "insert into call_queue (user_id, phone_number, not_before) values ($1, '0123456700', now() + interval '1 hour')",
+        "insert into call_queue (user_id, phone_number, not_before) "
+        "values ($1, '0123456700', now() + interval '1 hour')",
         USER,
     )
     assert await desk.claim() == []
