@@ -279,14 +279,21 @@ def _binaries(account: Account | None) -> Path:
 
 
 def _readable_copy(tree: Path, account: Account | None) -> Path:
-    """Copy the installation once to where the server's user can read it (an environment under /root is closed)."""
+    """Copy the installation once to where the server's user can read it (an environment under root's home is closed).
+
+    The programs look for their libraries beside the package (`$ORIGIN/../../../<package>.libs`), so both are copied.
+    """
     status = tree.stat()
     mark = hashlib.sha256(f"{tree}:{status.st_mtime_ns}".encode()).hexdigest()[:12]
-    copy = _open_place(account) / f"mikopbx-postgres-{os.geteuid()}-{mark}"
+    copy = _open_place(account) / f"mikopbx-adapter-postgres-{os.geteuid()}-{mark}"
     if not copy.exists():
-        draft = Path(tempfile.mkdtemp(prefix="mikopbx-postgres-", dir=copy.parent))
+        draft = Path(tempfile.mkdtemp(prefix="mikopbx-adapter-postgres-", dir=copy.parent))
         draft.chmod(0o755)
-        shutil.copytree(tree, draft / "pginstall", symlinks=True)
+        package = tree.parent
+        shutil.copytree(tree, draft / package.name / tree.name, symlinks=True)
+        libraries = package.with_name(f"{package.name}.libs")
+        if libraries.is_dir():
+            shutil.copytree(libraries, draft / libraries.name, symlinks=True)
         try:
             draft.rename(copy)
         except OSError:
@@ -294,7 +301,7 @@ def _readable_copy(tree: Path, account: Account | None) -> Path:
     owner = copy.lstat()
     if owner.st_uid != os.geteuid() or owner.st_mode & 0o022 or copy.is_symlink():
         raise PostgresNotStarted(f"{copy} was not made by us; remove it and try again.")
-    return copy / "pginstall"
+    return copy / tree.parent.name / tree.name
 
 
 # ---------------------------------------------------------------- the server
