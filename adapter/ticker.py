@@ -26,6 +26,9 @@ log = logging.getLogger(__name__)
 BATCH = 200
 """Records in one request: 100 cost about 4.5 ms in the database, and the request stays far below a second."""
 
+TOO_LARGE = 413
+"""HTTP status of a request whose body a gateway does not take."""
+
 TRAIL_SECONDS = 0.15
 """One more claim after the last empty one: longer than the 100 ms for which the database holds the bell back."""
 
@@ -93,6 +96,7 @@ class Ticker:
         self._tick = tick
         self._clock = clock
         self._sweep = sweep_seconds
+        self._batch = BATCH
         self._notes: dict[str, None] = {}
         self._wanted = asyncio.Event()
         self._stop = asyncio.Event()
@@ -160,7 +164,7 @@ class Ticker:
         # Whatever is found from here on, the bell has rung for it.
         self._quiet = self._quiet and not rung
         # A backlog of records goes first: nothing is claimed over outcomes that the database does not know yet.
-        behind = len(self._outbox.pending(BATCH + 1)) > BATCH
+        behind = self._outbox.count > self._batch
         may_claim = not (behind or self._stop.is_set() or self.went_back)
         if self._claim is None and may_claim and (room := self._room()) > 0:
             self._claim = Claim(id=str(uuid.uuid4()), room=room, since=self._clock())
@@ -188,11 +192,22 @@ class Ticker:
                 try:
                     reply = await self._database.sync(self._request(claim))
                 except DatabaseRefused as error:
+                    await self._refused(error)
                     # A wrong key or a missing function is mended by hand, while we wait.
                     raise DatabaseAway(str(error)) from error
                 await self._answered(reply, started)
                 return reply
         raise AssertionError("AsyncRetrying ends by return or raise")
+
+    async def _refused(self, error: DatabaseRefused) -> None:
+        """A request too large is the fault of its records, not of the key: fewer at a time find the one (PG-13)."""
+        if error.status != TOO_LARGE:
+            return
+        if self._batch > 1:
+            self._batch //= 2
+        else:
+            for seq, _ in self._outbox.pending(1):
+                await self._outbox.refuse(seq, str(error))
 
     async def _sleep(self, seconds: float) -> None:
         """Back off, but wake at a stop: during the drain the tries come closer together instead."""
@@ -205,7 +220,7 @@ class Ticker:
 
     def _request(self, claim: Claim | None) -> SyncRequest:
         return SyncRequest(
-            records=tuple(self._outbox.pending(BATCH)),
+            records=tuple(self._outbox.pending(self._batch)),
             status=self._status(),
             room=claim.room if claim else 0,
             claim_id=claim.id if claim else None,
@@ -243,16 +258,9 @@ class Ticker:
                 "A newer process with this adapter's identity is registered in the database; this one stops. "
                 "Calls in the air go on and are followed by the newer one."
             )
+        self._batch = min(BATCH, self._batch * 2)
         for seq, words in reply.refused:
             await self._outbox.refuse(seq, words)
-            say(
-                log,
-                logging.ERROR,
-                "record.refused",
-                "The database refused a record; it is kept aside",
-                seq=seq,
-                why=words,
-            )
         await self._outbox.done(reply.recorded)
         await self._check_time(reply.claim_number)
         self._lease_until = started + LEASE_SECONDS if reply.holder else float("-inf")

@@ -8,7 +8,7 @@ from typing import Any, cast
 import pytest
 
 from adapter.core.model import ClaimedRow, ReleaseCause, ReleaseRecord
-from adapter.supabase_io.database import Database, DatabaseAway, DatabaseRefused
+from adapter.supabase_io.database import Database, DatabaseAway, DatabaseRefused, SyncReply, SyncRequest
 from adapter.supabase_io.doorbell import Doorbell
 from adapter.supabase_io.outbox import Outbox
 from adapter.ticker import BATCH, LEASE_SECONDS, Fenced, Tick, Ticker
@@ -120,6 +120,30 @@ async def test_nothing_is_claimed_over_a_backlog_of_records(desk: Desk) -> None:
     assert first.claim_id is None
     assert first.room == 0
     assert second.claim_id is not None
+
+
+async def test_pg_13_a_record_too_large_for_a_gateway_holds_up_no_other(desk: Desk) -> None:
+    for serial in range(1, 5):
+        await desk.outbox.put(_release(serial))
+    poison = row(3).call_id
+
+    def gateway(request: SyncRequest) -> SyncReply:
+        if any(record["call_id"] == poison for _, record in request.records):
+            raise DatabaseRefused("the body is too large", status=413)
+        return reply(recorded=tuple(seq for seq, _ in request.records))
+
+    desk.database.answers.extend([gateway] * 40)
+    desk.ticker.stop()
+    await asyncio.wait_for(desk.ticker.flush(), 30)
+    assert desk.outbox.count == 0
+    assert desk.outbox.refused_count == 1
+
+
+async def test_a_wrong_key_costs_no_record(desk: Desk) -> None:
+    await desk.outbox.put(_release(1))
+    desk.database.answers.extend([DatabaseRefused("wrong key", status=401), reply(recorded=(1,))])
+    await desk.turns(2)
+    assert (desk.outbox.count, desk.outbox.refused_count) == (0, 0)
 
 
 async def test_a_fenced_process_stops(desk: Desk) -> None:
