@@ -13,6 +13,7 @@ from typing import Any, Self, TypeVar
 
 import httpx
 from postgrest.exceptions import APIError
+from supabase import AsyncClient, AsyncClientOptions
 
 from adapter.log import say
 from adapter.supabase_io import library, refusals, replies
@@ -20,7 +21,6 @@ from adapter.supabase_io.config import SupabaseConfig
 from adapter.supabase_io.records import Unfit, sanitize
 from adapter.supabase_io.refusals import DatabaseAway, DatabaseError, DatabaseRefused
 from adapter.supabase_io.replies import Registered, SyncReply, Unreadable
-from supabase import AsyncClient, AsyncClientOptions
 
 __all__ = [
     "Database",
