@@ -286,7 +286,8 @@ def _readable_copy(tree: Path, account: Account | None) -> Path:
     status = tree.stat()
     mark = hashlib.sha256(f"{tree}:{status.st_mtime_ns}".encode()).hexdigest()[:12]
     copy = _open_place(account) / f"mikopbx-adapter-postgres-{os.geteuid()}-{mark}"
-    if not copy.exists():
+    if not (copy / tree.parent.name / tree.name / "bin" / "postgres").exists():
+        shutil.rmtree(copy, ignore_errors=True)  # A cleaner of temporary files may have been there.
         draft = Path(tempfile.mkdtemp(prefix="mikopbx-adapter-postgres-", dir=copy.parent))
         draft.chmod(0o755)
         package = tree.parent
