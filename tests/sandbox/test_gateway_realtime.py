@@ -12,11 +12,11 @@ import httpx
 import pytest
 from aiohttp import WSMsgType
 from realtime import RealtimePostgresChangesListenEvent
+from supabase import AsyncClientOptions, acreate_client
 
 from adapter.sandbox.gateway import Delays, Limits
 from adapter.sandbox.gateway.limits import RateWindow
 from adapter.sandbox.postgres import Postgres
-from supabase import AsyncClientOptions, acreate_client
 from tests.sandbox.gateway_support import SHORT, Client, World, client, inserts, world
 
 USER = "6f9619ff-8b86-4d01-b42d-00cf4fc964ff"
@@ -332,6 +332,15 @@ async def test_a_token_that_ends_closes_its_channel_only(here: World, speaker: C
     assert (await speaker.next())["topic"] == "realtime:long"
 
 
+async def test_the_same_token_again_changes_nothing(here: World, speaker: Client) -> None:
+    await speaker.subscribe("q", inserts("call_queue"))
+    for token in (here.gateway.service_role_key, None, "sb_secret_x"):
+        await speaker.send("realtime:q", "access_token", {"access_token": token}, ref="2", join_ref="1")
+    await speaker.silence(5 * SHORT.resubscribe)
+    await speaker.send("realtime:q", "access_token", {"access_token": here.gateway.token("service_role")}, join_ref="1")
+    assert (await speaker.next())["payload"]["message"] == SUBSCRIBED
+
+
 async def test_rejoining_a_topic_closes_the_former_channel_and_loses_no_row(here: World, speaker: Client) -> None:
     await speaker.subscribe("q", inserts("call_queue"))
     stop = asyncio.Event()
@@ -342,13 +351,13 @@ async def test_rejoining_a_topic_closes_the_former_channel_and_loses_no_row(here
             while not stop.is_set():
                 await other.execute("insert into call_queue (phone) values ('1')")
                 count += 1
-                await asyncio.sleep(0.005)
+                await asyncio.sleep(0.002)
         finally:
             await other.close()
         return count
 
     inserting = asyncio.create_task(insert())
-    for _ in range(5):
+    for _ in range(15):
         await speaker.send(
             "realtime:q", "phx_join", {"config": {"postgres_changes": [inserts("call_queue")]}}, ref="7", join_ref="7"
         )

@@ -15,10 +15,10 @@ import pytest
 import pytest_asyncio
 from aiohttp import web
 from postgrest import APIResponse, CountMethod
+from supabase import AsyncClient, AsyncClientOptions, acreate_client
 
 from adapter.sandbox.gateway import Limits, lose
 from adapter.sandbox.postgres import Postgres
-from supabase import AsyncClient, AsyncClientOptions, acreate_client
 from tests.sandbox.gateway_support import World, world
 
 PEOPLE = """

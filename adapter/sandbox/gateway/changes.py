@@ -129,8 +129,7 @@ class Changes:
             return error
         if cold:
             await asyncio.sleep(self.delays.subscribe_cold)
-        if subscriber in self._subscribers:
-            self._in_force.add(subscriber)
+        self._in_force.add(subscriber)
         return None
 
     def leave(self, subscriber: Subscriber) -> None:
