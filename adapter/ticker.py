@@ -140,8 +140,9 @@ class Ticker:
 
     async def flush(self) -> None:
         """Send until the outbox is empty and the answer to the last claim is known."""
-        while self._claim is not None or self._outbox.pending(1):
+        while self._claim is not None or self._outbox.count:
             await self._turn(rung=False)
+            await asyncio.sleep(SPACING_SECONDS)
 
     async def _wait(self) -> bool:
         """Sleep until the next tick is due; True when the bell asked for it."""
@@ -303,5 +304,7 @@ class Ticker:
             self._tick.adopt(reply.takeover)
         if reply.hangups:
             self._tick.hang_up(reply.hangups)
-        if self._outbox.pending(1) or (reply.more and self._room() > 0):
+        # A record that the database could not take just now (its row is held by another session) waits for the sweep.
+        moving = bool(reply.recorded or reply.refused) and self._outbox.count > 0
+        if moving or (reply.more and self._room() > 0):
             self._wanted.set()

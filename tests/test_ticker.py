@@ -113,6 +113,17 @@ async def test_records_are_sent_until_they_are_recorded(desk: Desk) -> None:
     assert desk.outbox.refused_count == 1
 
 
+async def test_a_record_that_must_wait_is_not_hammered(desk: Desk) -> None:
+    await desk.outbox.put(_release(1))
+    desk.database.answers.extend([reply(notes=("record 1 waits",))] * 50)
+    task = asyncio.create_task(desk.ticker.run())
+    desk.ticker.want()
+    await asyncio.sleep(0.5)
+    task.cancel()
+    assert 1 <= len(desk.database.requests) <= 2
+    assert desk.outbox.count == 1
+
+
 async def test_nothing_is_claimed_over_a_backlog_of_records(desk: Desk) -> None:
     await asyncio.gather(*(desk.outbox.put(_release(i)) for i in range(BATCH + 1)))
     await desk.turns(2)
