@@ -264,11 +264,23 @@ class Daemon:
             "region": self._settings["DEFAULT_REGION"],
             "agent_id": self._settings["AGENT_ID"],
             "problem": self._why_not(),
+            "doorbell": self._bell(),
             "epoch": self._ticker.epoch,
             "lease_seconds": int(LEASE_SECONDS),
             "max_call_seconds": self._settings["MAX_CALL_SECONDS"],
             "ring_seconds": self._settings["RING_SECONDS"],
             "orphan_seconds": self._settings["ORPHAN_AFTER"],
+        }
+
+    def _bell(self) -> dict[str, object]:
+        """Whether inserts are heard at once; rows are dialed by the sweep in any case, so it is no `problem` above."""
+        bell = self._parts.doorbell.status
+        return {
+            "state": bell.state.value,
+            "listens": bell.listens,
+            "deaf": bell.deaf,
+            "missed": bell.missed,
+            "problem": bell.problem,
         }
 
     async def _watch_readiness(self) -> None:

@@ -43,7 +43,8 @@ LEASE_SECONDS = 60.0
 """How long the database counts this adapter as the one that dials through its PBX, from each heartbeat."""
 
 BELL_GRACE_SECONDS = 2.0
-"""A row younger than this may still be on its way to us through Realtime (polled changes: up to half a second)."""
+"""The ring for a row this young may still be on its way through Realtime (polled changes: up to half a second). A sweep
+may find it before, so it is judged later, whatever `SWEEP_SECONDS` is."""
 
 BELL_MEMORY_SECONDS = 60.0
 """An older row says nothing about the bell of now: it was released after a crash, or lay behind a closed door."""
@@ -105,6 +106,7 @@ class Ticker:
         self._more = False
         self._trail = False
         self._quiet = False
+        self._unrung: tuple[float, ...] = ()
         self.epoch: int | None = None
         """Of our hold on the PBX, as the last answer told it."""
 
@@ -164,6 +166,8 @@ class Ticker:
         trailing, self._trail = self._trail, False
         # Whatever is found from here on, the bell has rung for it.
         self._quiet = self._quiet and not rung
+        if rung:
+            self._unrung = ()
         # A backlog of records goes first: nothing is claimed over outcomes that the database does not know yet.
         behind = self._outbox.count > self._batch
         may_claim = not (behind or self._stop.is_set() or self.went_back)
@@ -176,7 +180,15 @@ class Ticker:
             await self._claimed(claim, reply, by_sweep=not (rung or trailing))
             # The bell is held back in the database for 100 ms; a row committed in that time has rung no bell.
             self._trail = rung and not reply.more
+        self._hear(reply.now)
         self._commands(reply)
+
+    def _hear(self, now: float) -> None:
+        """Rows that a sweep found and that nothing rang for in all the time a ring may take: the bell is deaf."""
+        missed = sum(now - at > BELL_GRACE_SECONDS for at in self._unrung)
+        if missed:
+            self._unrung = tuple(at for at in self._unrung if now - at <= BELL_GRACE_SECONDS)
+            self._doorbell.missed(missed)
 
     async def _ask(self, claim: Claim | None) -> SyncReply:
         """The request, tried until it is answered or we stop; the claim id makes each try the same claim."""
@@ -289,10 +301,8 @@ class Ticker:
                 await self._tick.block(item.call_id, item.problem)
         if by_sweep and self._quiet:
             # The queue was known to be empty before, and nobody rang: did these rows have a bell to ring?
-            ages = [reply.now - row.bell_at for row in reply.rows if row.bell_at is not None]
-            missed = sum(BELL_GRACE_SECONDS < age < BELL_MEMORY_SECONDS for age in ages)
-            if missed:
-                self._doorbell.missed(missed)
+            found = (row.bell_at for row in reply.rows if row.bell_at is not None)
+            self._unrung += tuple(at for at in found if reply.now - at < BELL_MEMORY_SECONDS)
         self._quiet = reply.holder and not reply.more
 
     def _commands(self, reply: SyncReply) -> None:

@@ -214,6 +214,20 @@ async def test_rows_that_the_bell_never_rang_for_are_counted(desk: Desk, bell_at
     assert await _swept(desk, bell_at) == missed
 
 
+@pytest.mark.parametrize(("rang", "missed"), [(False, 1), (True, 0)])
+async def test_a_sweep_faster_than_the_bell_waits_for_its_ring(desk: Desk, rang: bool, missed: int) -> None:
+    """With a short `SWEEP_SECONDS` every row is found young; a deaf bell must be found out all the same."""
+    young = reply(now=1000.0, rows=(row(1, bell_at=999.8),))
+    desk.database.answers.extend([reply(), young, reply(now=1000.5), reply(now=1003.0), reply(now=1004.0)])
+    await desk.turns(1)
+    await desk.turns(2)
+    if rang:
+        desk.bell.rung.set()
+    for turn in (3, 4, 5):
+        await desk.turns(turn)
+    assert desk.bell.missed_rows == missed
+
+
 async def test_rows_that_rang_while_there_was_no_room_are_not_missed(desk: Desk) -> None:
     desk.database.answers.extend([reply(), reply(), reply(rows=(row(1, bell_at=990.0),))])
     await desk.turns(1)

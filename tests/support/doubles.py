@@ -10,6 +10,7 @@ from adapter.core.originate import slot_of
 from adapter.pbx import Accepted, LinkDown, LinkStatus, PbxMessage, Reply, Up
 from adapter.pbx.replies import Order
 from adapter.supabase_io.database import SyncReply, SyncRequest
+from adapter.supabase_io.doorbell import BellState, BellStatus
 
 BOOT = "2026-01-01 00:00:00"
 TRUNK = "SIP-TRUNK-5A0D0001"
@@ -75,6 +76,20 @@ class SilentBell:
     def __init__(self) -> None:
         self.rung = asyncio.Event()
         self.missed_rows = 0
+        self.status = BellStatus(
+            state=BellState.LIVE,
+            since=0.0,
+            listens="broadcast",
+            joined=True,
+            changes_live=False,
+            deaf=False,
+            rings=0,
+            missed=0,
+            connects=1,
+            rebuilds=0,
+            unreadable=0,
+            problem=None,
+        )
 
     def missed(self, rows: int) -> None:
         """Count what the ticker reports."""
