@@ -57,11 +57,13 @@ def main(argv: Sequence[str]) -> int:
         group=options.gid,
         extra_groups=None if options.uid is None else [],
     )
+    failed = False
     try:
-        _wait(child)
+        failed = _ended_itself(child)
     finally:
         _stop(child, options.signal)
-        if options.remove:
+        # A server that fell over leaves its log behind: whoever started it wants to read it, and is there to clear up.
+        if options.remove and not failed:
             shutil.rmtree(options.remove, ignore_errors=True)
     return child.returncode
 
@@ -70,11 +72,13 @@ def _leave(_signal: int, _frame: object) -> None:
     raise SystemExit(0)
 
 
-def _wait(child: "subprocess.Popen[bytes]") -> None:
+def _ended_itself(child: "subprocess.Popen[bytes]") -> bool:
+    """Wait for the end of the process (True) or of our standard input (False)."""
     while child.poll() is None:
         readable, _, _ = select.select([0], [], [], LOOK_SECONDS)
         if readable and not os.read(0, 4096):
-            return
+            return False
+    return True
 
 
 def _stop(child: "subprocess.Popen[bytes]", polite: int) -> None:

@@ -43,6 +43,9 @@ BORROWED_USERS = ("nobody", "daemon")
 START_SECONDS = 30.0
 """A start takes about 0.2 s; a machine under full load may need far longer."""
 
+HOME_PREFIX = "mikopbx-pg-"
+"""Of the temporary directories that hold a server's data."""
+
 MEMORY_BYTES = 2 * 1024**3
 """Data are kept in memory only if there is this much room for them (Docker gives 64 MB, a machine half of its RAM)."""
 
@@ -144,7 +147,7 @@ class Postgres:
         """
         account = _account()
         binaries = _binaries(account)
-        home = directory or Path(tempfile.mkdtemp(prefix="mikopbx-pg-", dir=_quick_place(account)))
+        home = directory or _temporary_home(account)
         keeper: subprocess.Popen[bytes] | None = None
         try:
             home.mkdir(parents=True, exist_ok=True)
@@ -252,6 +255,24 @@ def _quick_place(account: Account | None) -> Path:
     if memory.is_dir() and shutil.disk_usage(memory).free >= MEMORY_BYTES and _reaches(account, memory):
         return memory
     return _open_place(account)
+
+
+def _temporary_home(account: Account | None) -> Path:
+    place = _quick_place(account)
+    for left in place.glob(f"{HOME_PREFIX}*"):
+        if _is_abandoned(left, account):
+            shutil.rmtree(left, ignore_errors=True)
+    return Path(tempfile.mkdtemp(prefix=HOME_PREFIX, dir=place))
+
+
+def _is_abandoned(home: Path, account: Account | None) -> bool:
+    """Whether a former server of ours lies here, dead: its keeper was killed, too, and could not clear up."""
+    try:
+        pid = (home / "data" / "postmaster.pid").read_text(encoding="ascii").split()[0]
+        ours = home.lstat().st_uid == (account.uid if account else os.geteuid())
+    except (OSError, IndexError):
+        return False  # Being made or being removed, or somebody else's.
+    return ours and not Path("/proc", pid).exists()
 
 
 def _binaries(account: Account | None) -> Path:

@@ -5,6 +5,7 @@ import importlib.util
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
@@ -114,6 +115,49 @@ async def test_a_killed_parent_leaves_no_server_and_no_directory() -> None:
     async with asyncio.timeout(10):
         while Path(directory).exists() or Path(f"/proc/{pid}").exists():
             await asyncio.sleep(0.05)
+
+
+async def test_a_dead_servers_memory_is_freed_by_the_next_start() -> None:
+    with Postgres.running() as server:
+        place, owner = server.directory.parent, server.directory.stat()
+        abandoned = Path(tempfile.mkdtemp(prefix=postgres.HOME_PREFIX, dir=place))
+        (abandoned / "data").mkdir()
+        (abandoned / "data" / "postmaster.pid").write_text("4194305\n")  # Above the highest pid there is.
+        if os.geteuid() == 0:
+            os.chown(abandoned, owner.st_uid, owner.st_gid)
+        with Postgres.running() as second:
+            assert not abandoned.exists()
+            assert server.directory.exists()
+            assert second.directory != server.directory
+
+
+def test_a_taken_port_is_exchanged_for_another(monkeypatch: pytest.MonkeyPatch) -> None:
+    free = postgres._free_port()
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        ports = iter([taken.getsockname()[1], free])
+        monkeypatch.setattr(postgres, "_free_port", lambda: next(ports))
+        with Postgres.running() as server:
+            assert server.port == free
+
+
+def test_a_server_that_does_not_start_says_why_and_leaves_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    homes: list[Path] = []
+    make = postgres._temporary_home
+
+    def remembered(account: postgres.Account | None) -> Path:
+        homes.append(make(account))
+        return homes[-1]
+
+    monkeypatch.setattr(postgres, "_temporary_home", remembered)
+    monkeypatch.setattr(postgres, "_free_port", lambda: 99_999)
+    with (
+        pytest.raises(PostgresNotStarted, match=r"Its last words:\n.*99999 is outside the valid range"),
+        Postgres.running(),
+    ):
+        pass
+    assert not homes[0].exists()
 
 
 async def test_other_binaries_can_be_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
