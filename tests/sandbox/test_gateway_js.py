@@ -6,12 +6,16 @@ import json
 import os
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 from adapter.sandbox.postgres import Postgres
 from tests.sandbox.gateway_support import world
+
+BIN = Path(sys.executable).parent
+"""Node and npm come with the development requirements, as a wheel."""
 
 PACKAGES = {"@supabase/supabase-js": "2.109.0", "ws": "8.23.0"}
 """ws: Node before 22 has no websocket of its own."""
@@ -22,11 +26,6 @@ SCRIPT = Path(__file__).with_name("gateway_client.mjs")
 @pytest.fixture(scope="module")
 def packages() -> Path:
     """A folder with the packages installed; made once."""
-    if not (shutil.which("node") and shutil.which("npm")):
-        pytest.fail(
-            "node and npm are not on the PATH: this test runs the real supabase-js. Install Node 20 or later "
-            "(Debian, Ubuntu: apt-get install nodejs npm; scripts/test does so as root) and try again."
-        )
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "mikopbx-adapter" / "npm"
     cache.mkdir(parents=True, exist_ok=True)
     place = cache / "-".join(f"{name.rpartition('/')[2]}-{version}" for name, version in PACKAGES.items())
@@ -36,8 +35,9 @@ def packages() -> Path:
             place.mkdir(exist_ok=True)
             manifest = {"name": "gateway-tests", "private": True, "type": "module", "dependencies": PACKAGES}
             (place / "package.json").write_text(json.dumps(manifest), encoding="utf-8")
-            command = ["npm", "install", "--no-audit", "--no-fund", "--ignore-scripts"]
-            done = subprocess.run(command, cwd=place, check=False, capture_output=True, text=True)
+            command = [BIN / "npm", "install", "--no-audit", "--no-fund", "--ignore-scripts"]
+            environment = {**os.environ, "PATH": f"{BIN}:{os.environ['PATH']}"}
+            done = subprocess.run(command, cwd=place, check=False, capture_output=True, text=True, env=environment)
             if done.returncode != 0:
                 pytest.fail(f"npm install of {PACKAGES} failed: {done.stderr}")
             (place / "done").touch()
@@ -58,7 +58,7 @@ async def test_supabase_js_finds_what_it_expects(pg_server: Postgres, packages: 
             "SUPABASE_ANON_KEY": gateway.anon_key if legacy else gateway.publishable_key,
         }
         process = await asyncio.create_subprocess_exec(
-            "node",
+            BIN / "node",
             SCRIPT.name,
             cwd=packages,
             env=environment,
