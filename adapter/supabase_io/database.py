@@ -62,22 +62,29 @@ class Database:
     """The project's REST side. Made inside the event loop; close it with `aclose`."""
 
     def __init__(self, config: SupabaseConfig, *, transport: httpx.AsyncBaseTransport | None = None) -> None:
-        """`transport` replaces the network in tests."""
+        """`transport` replaces the network in tests. Raises ValueError for a proxy that cannot be used."""
         library.quiet()
         waits = config.http
         self._total = waits.total
-        self._http = httpx.AsyncClient(
-            http1=True,
-            http2=False,  # A connection that the server closed while idle fails the next POST (PG-03).
-            timeout=httpx.Timeout(connect=waits.connect, read=waits.read, write=waits.write, pool=waits.pool),
-            limits=httpx.Limits(
-                max_connections=waits.connections,
-                max_keepalive_connections=waits.connections,
-                keepalive_expiry=waits.keepalive,
-            ),
-            transport=transport,
-            event_hooks={"response": [_note_status]},
-        )
+        try:
+            self._http = httpx.AsyncClient(
+                http1=True,
+                http2=False,  # A connection that the server closed while idle fails the next POST (PG-03).
+                timeout=httpx.Timeout(connect=waits.connect, read=waits.read, write=waits.write, pool=waits.pool),
+                limits=httpx.Limits(
+                    max_connections=waits.connections,
+                    max_keepalive_connections=waits.connections,
+                    keepalive_expiry=waits.keepalive,
+                ),
+                transport=transport,
+                event_hooks={"response": [_note_status]},
+            )
+        except ImportError:
+            # The only import that is left to this moment: what a SOCKS proxy needs.
+            raise ValueError(
+                "the environment names a SOCKS proxy (ALL_PROXY or HTTPS_PROXY), which the adapter does not speak; "
+                "name an HTTP proxy, or put the host of SUPABASE_URL into NO_PROXY"
+            ) from None
         # Injected once (PG-04, PG-06). No session is ever signed in: auth events would reset the client (RT-24).
         self._client = AsyncClient(
             config.url,

@@ -18,11 +18,11 @@ from typing import Any, Self
 from realtime import AsyncRealtimeChannel, AsyncRealtimeClient, RealtimeSubscribeStates
 from realtime.types import RealtimePostgresChangesListenEvent
 from websockets.asyncio.client import ClientConnection
-from websockets.exceptions import InvalidHandshake, InvalidMessage, InvalidStatus
+from websockets.exceptions import InvalidHandshake, InvalidMessage, InvalidStatus, ProxyError
 
 from adapter.log import redact
 from adapter.supabase_io.config import SupabaseConfig
-from adapter.supabase_io.refusals import INSTALL, KEYS
+from adapter.supabase_io.refusals import INSTALL, KEYS, PROXY
 
 log = logging.getLogger(__name__)
 
@@ -267,6 +267,8 @@ class Line:
                 body = " ".join(bytes(error.response.body or b"").decode("utf-8", "replace").split())[:200]
                 fault, words = _STATUS.get(status, (Fault.LOST, "Realtime refuses the connection"))
                 return LineEnded(fault, f"{words} (HTTP {status} {body})")
+            case ProxyError():
+                return LineEnded(Fault.LOST, f"{PROXY} ({error})")
             case InvalidMessage() | InvalidHandshake():
                 return LineEnded(Fault.LOST, f"something other than Realtime answered at SUPABASE_URL ({error})")
             case TimeoutError():

@@ -30,6 +30,10 @@ class DatabaseRefused(DatabaseError):
 
 INSTALL = "run supabase/install.sql in the SQL editor of the dashboard"
 KEYS = "take the service_role or sb_secret_ key from the dashboard (Project Settings, API keys)"
+PROXY = (
+    "the proxy that the environment names (HTTPS_PROXY, HTTP_PROXY or ALL_PROXY) does not let us through; "
+    "NO_PROXY with the host of SUPABASE_URL goes around it"
+)
 
 AWAY_CODES = re.compile(r"PGRST00[0-3]|08...|40...|53...|57...|55P03|58...|XX000")
 """Connections, serialization, resources, operator intervention, lock and statement time-outs: all pass."""
@@ -61,6 +65,7 @@ REFUSED_STATUS = {
     402: "the project is restricted by its plan (dashboard: Billing)",
     403: f"the key is not accepted: {KEYS}",
     404: "there is no Supabase API at SUPABASE_URL; take it from the dashboard (Project Settings, API)",
+    407: PROXY,
     413: "the request is too large for the gateway in front of the project",
     540: "the project is paused: restore it in the dashboard",
 }
@@ -88,6 +93,8 @@ def of_transport(error: httpx.HTTPError | httpx.InvalidURL) -> DatabaseError:
     told = f"{type(error).__name__}: {error}".rstrip(": ")
     if isinstance(error, httpx.InvalidURL | httpx.UnsupportedProtocol | httpx.LocalProtocolError):
         return DatabaseRefused(f"SUPABASE_URL or the key cannot be used in a request ({told})")
+    if isinstance(error, httpx.ProxyError):
+        return DatabaseAway(f"{PROXY} ({told})")
     if "CERTIFICATE_VERIFY_FAILED" in told:
         return DatabaseAway(
             f"the certificate of SUPABASE_URL is not trusted; look at the clock and the CA certificates here ({told})"

@@ -39,19 +39,34 @@ class FaultyRest:
     answer: Callable[[Request], Answer] = lambda _: Answer(body={})
     requests: list[Request] = field(default_factory=list)
     connections: int = 0
+    open: int = 0
+    """Connections open now."""
+
+    under_way: int = 0
+    most_under_way: int = 0
+    """Requests read and not answered yet, now and at most."""
+
     idle_close: float | None = None
     """Seconds after which an idle connection is closed by the server."""
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.connections += 1
+        self.open += 1
         try:
             while (request := await self._read(reader)) is not None:
                 self.requests.append(request)
-                if not await self._reply(writer, self.answer(request)):
+                self.under_way += 1
+                self.most_under_way = max(self.most_under_way, self.under_way)
+                try:
+                    again = await self._reply(writer, self.answer(request))
+                finally:
+                    self.under_way -= 1
+                if not again:
                     break
         except (ConnectionError, TimeoutError):
             pass
         finally:
+            self.open -= 1
             writer.close()
 
     async def _read(self, reader: asyncio.StreamReader) -> Request | None:
