@@ -30,6 +30,7 @@ COLUMNS = (
     "local_lengths",
     "leading_digits",
     "own_pattern",
+    "premium_pattern",
     "zone",
 )
 KINDS = (
@@ -116,6 +117,7 @@ def rows() -> Iterator[str]:
                 general.possible_length_local_only or (),
                 metadata.leading_digits,
                 "|".join(patterns) if len(regions) > 1 else None,
+                metadata.premium_rate.national_number_pattern if metadata.premium_rate else None,
                 single_zone(region, calling_code, countries),
             )
             yield "(" + ", ".join(map(quoted, values)) + ")"

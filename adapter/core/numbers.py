@@ -11,7 +11,7 @@ from enum import StrEnum
 from typing import assert_never
 
 import phonenumbers
-from phonenumbers import PhoneNumber, PhoneNumberFormat, ValidationResult, shortnumberinfo
+from phonenumbers import PhoneNumber, PhoneNumberFormat, PhoneNumberType, ValidationResult, shortnumberinfo
 
 MIN_NATIONAL_DIGITS = 7
 """Shorter ones are service and emergency numbers almost everywhere, and a wrong one reaches somebody else."""
@@ -87,6 +87,9 @@ def parse(raw: str, region: str) -> Number:
         raise NumberRefused(
             "a phone number is digits, spaces, dashes, dots, brackets and at most one plus, which is its first sign"
         )
+    if text.startswith("+0"):
+        # The library would leave the plus away and guess; the database does not.
+        raise NumberRefused("no country code begins with a zero")
     if shortnumberinfo.is_emergency_number(_digits(text), region):
         raise NumberRefused("this is an emergency number")
     try:
@@ -157,8 +160,12 @@ def _checked(number: PhoneNumber, region: str) -> Number:
         )
     if len(_digits(e164)) > MAX_DIGITS:
         raise NumberRefused(f"a phone number has at most {MAX_DIGITS} digits with its country code")
-    if not known and _is_special(number, country):
+    if not known and (
+        _is_special(number, country) or shortnumberinfo.connects_to_emergency_number(_digits(e164), region)
+    ):
         raise NumberRefused("this is an emergency or service number")
+    if phonenumbers.number_type(number) == PhoneNumberType.PREMIUM_RATE:
+        raise NumberRefused("this is a premium number: whoever calls it pays its owner")
     return Number(
         e164=e164,
         national=_app_form(number, significant, region),

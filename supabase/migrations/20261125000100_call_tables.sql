@@ -94,9 +94,11 @@ create table if not exists public.call_regions (
   local_lengths integer[] not null default '{}',
   leading_digits text,
   own_pattern text,
+  premium_pattern text,
   zone text,
   unique (calling_code, rank)
 );
+alter table public.call_regions add column if not exists premium_pattern text;
 comment on table public.call_regions is
   'How phone numbers of each region are built (generated from the phonenumbers package). Read by call_number_v1.';
 comment on column public.call_regions.region is
@@ -104,6 +106,7 @@ comment on column public.call_regions.region is
 comment on column public.call_regions.rank is 'Order among regions that share a calling code; 1 is the main region.';
 comment on column public.call_regions.own_pattern is
   'All numbers of this region, where others share its calling code; null where it is alone.';
+comment on column public.call_regions.premium_pattern is 'Numbers that cost the caller money for their owner: never dialed.';
 comment on column public.call_regions.zone is 'The one time zone of the region; null where it has several.';
 
 create table if not exists public.call_outcomes (

@@ -33,6 +33,7 @@ declare
   v_rest text;
   v_code integer;
   v_length integer;
+  v_premium text;
 begin
   select * into v_home from public.call_regions r where r.region = v_region;
   if not found then
@@ -117,7 +118,8 @@ begin
   end if;
 
   e164 := '+' || v_code || v_digits;
-  select case when r.region like '+%' then '001' else r.region end, r.zone into country, zone
+  select case when r.region like '+%' then '001' else r.region end, r.zone, r.premium_pattern
+  into country, zone, v_premium
   from public.call_regions r
   where r.calling_code = v_code
     and case
@@ -127,6 +129,12 @@ begin
     end
   order by r.rank
   limit 1;
+  if v_digits ~ ('^(?:' || v_premium || ')$') then
+    e164 := null;
+    country := null;
+    zone := null;
+    problem := 'the phone number is a premium number: whoever calls it pays its owner';
+  end if;
 end
 $$;
 comment on function public.call_number_v1 is

@@ -90,6 +90,52 @@ def test_refused(raw: str, words: str) -> None:
         parse(raw, "MY")
 
 
+@pytest.mark.parametrize(
+    "raw", ["999", "112", "991", "0999", "0 112", "+60999", "+60 112", "+60 0999", "00112", "0060999", "60999", "991 0"]
+)
+def test_no_spelling_of_an_emergency_number_is_dialed(raw: str) -> None:
+    with pytest.raises(NumberRefused, match=r"emergency|too short|code"):
+        parse(raw, "MY")
+
+
+@pytest.mark.parametrize("raw", ["+112 0000 0000", "00112 0000 0000", "0011 2000 00000"])
+def test_nor_is_one_that_begins_so_once_its_plus_is_left_away(raw: str) -> None:
+    """+1 120 000 0000 is nobody, and to a trunk it is written 1120…"""
+    with pytest.raises(NumberRefused, match="emergency or service"):
+        parse(raw, "MY")
+
+
+def test_a_known_number_abroad_may_look_so() -> None:
+    assert parse("+91 11 2345 6789", "US").e164 == "+911123456789", "Delhi; 911 in the United States"
+
+
+@pytest.mark.parametrize("region", sorted(phonenumbers.SUPPORTED_REGIONS | {"001"}))
+def test_premium_numbers_of_every_country_are_refused_and_shared_cost_is_not(region: str) -> None:
+    codes = (979,) if region == "001" else (phonenumbers.country_code_for_region(region),)
+    for code in codes:
+        for kind, refused in ((PhoneNumberType.PREMIUM_RATE, True), (PhoneNumberType.SHARED_COST, False)):
+            number = (
+                phonenumbers.example_number_for_non_geo_entity(code)
+                if region == "001" and refused
+                else phonenumbers.example_number_for_type(region, kind)
+            )
+            if number is None or len(phonenumbers.national_significant_number(number)) < 7:
+                continue
+            raw = phonenumbers.format_number(number, PhoneNumberFormat.E164)
+            if refused:
+                with pytest.raises(NumberRefused, match="premium"):
+                    parse(raw, "MY")
+            else:
+                assert parse(raw, "MY").e164 == raw
+
+
+@pytest.mark.parametrize("raw", ["+00120038148080", "+0 0120 1041 3700", "+0123456789"])
+def test_a_plus_and_a_zero_are_not_guessed_at(raw: str) -> None:
+    """`phonenumbers` leaves the plus away and tries again; the database does not."""
+    with pytest.raises(NumberRefused, match="no country code"):
+        parse(raw, "MY")
+
+
 def test_an_emergency_number_is_one_of_the_region() -> None:
     with pytest.raises(NumberRefused, match="emergency"):
         parse("911", "US")

@@ -38,6 +38,11 @@ REFUSED = {
     "+6012345678901": "too long",
     "+999123456789": "no country's calling code",
     "+0123456789": "no country's calling code",
+    "+60 1600 12 3456": "is a premium number",
+    "1 600 12 3456": "is a premium number",
+    "+1 900 234 5678": "is a premium number",
+    "+44 909 879 0000": "is a premium number",
+    "+979 123 456 789": "is a premium number",
     "1" * 65: "too long",
 }
 REGIONS = (
@@ -61,7 +66,14 @@ REGIONS = (
     "HU",
     "NL",
 )
-KINDS = (PhoneNumberType.MOBILE, PhoneNumberType.FIXED_LINE, PhoneNumberType.TOLL_FREE, PhoneNumberType.UAN)
+KINDS = (
+    PhoneNumberType.MOBILE,
+    PhoneNumberType.FIXED_LINE,
+    PhoneNumberType.TOLL_FREE,
+    PhoneNumberType.UAN,
+    PhoneNumberType.PREMIUM_RATE,
+    PhoneNumberType.SHARED_COST,
+)
 
 
 async def read(connection: Connection, raw: str, region: str = "MY") -> tuple[str | None, str | None, str | None]:
@@ -152,6 +164,7 @@ async def test_it_agrees_with_phonenumbers(desk: Desk) -> None:
             possible = phonenumbers.is_possible_number_with_reason(number) == ValidationResult.IS_POSSIBLE
             e164 = phonenumbers.format_number(number, PhoneNumberFormat.E164)
             possible = possible and len(phonenumbers.national_significant_number(number)) >= 7 and len(e164) <= 16
+            possible = possible and phonenumbers.number_type(number) != PhoneNumberType.PREMIUM_RATE
             expected = (e164, phonenumbers.region_code_for_number(number)) if possible else (None, None)
         except phonenumbers.NumberParseException:
             expected = (None, None)
