@@ -242,7 +242,7 @@ def _upgrade(case: str, here: World) -> tuple[str, dict[str, str], dict[str, str
         "no exp claim": tokens["no exp"],
         "anon role (accepted)": tokens["anon"],
         "role unknown to the database (accepted at connect)": here.gateway.token("nobody_role"),
-        "sb_secret_ style opaque key, no gateway translation": "sb_secret_abcdefghijklmnop",
+        "sb_secret_ style opaque key, no gateway translation": "sb_secret_" + 16 * "x",
     }
     specials: dict[str, tuple[str, dict[str, str], dict[str, str]]] = {
         "no apikey": (path, {"vsn": "1.0.0"}, {}),
