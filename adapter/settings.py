@@ -10,10 +10,12 @@ import os
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
 from dotenv import dotenv_values
+from dotenv.parser import parse_stream
 
 from adapter.core.model import Form
 from adapter.core.originate import JOURNAL_SLOTS
@@ -426,14 +428,28 @@ def _file_values(env_file: Path | None, problems: list[str]) -> Mapping[str, str
     if env_file is None:
         return {}
     try:
-        return dotenv_values(env_file, interpolate=False, encoding="utf-8") if env_file.is_file() else _absent(env_file)
-    except (OSError, UnicodeError, FileNotFoundError) as error:
+        if not env_file.is_file():
+            raise FileNotFoundError(f"there is no file {env_file}")
+        text = env_file.read_text("utf-8-sig")
+    except (OSError, UnicodeError) as error:
         problems.append(f"The settings file {env_file} cannot be read: {error}")
         return {}
+    problems += (
+        # The line itself is not shown: it may hold a secret.
+        f"Line {line} of the settings file {env_file} cannot be read; write NAME=value, quotes closed."
+        for line in _unreadable_lines(text)
+    )
+    return dotenv_values(stream=StringIO(text), interpolate=False)
 
 
-def _absent(env_file: Path) -> Mapping[str, str | None]:
-    raise FileNotFoundError(f"there is no file {env_file}")
+def _unreadable_lines(text: str) -> list[int]:
+    """Lines that python-dotenv would pass over with a word in the log: the setting would silently be its default."""
+    return [
+        # A statement counts from the empty lines before it.
+        binding.original.line + binding.original.string.removesuffix(binding.original.string.lstrip()).count("\n")
+        for binding in parse_stream(StringIO(text))
+        if binding.error or (binding.value is None and binding.key in _BY_NAME)
+    ]
 
 
 def from_process(env_file: Path | None) -> Settings:

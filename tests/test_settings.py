@@ -1,5 +1,6 @@
 """Settings: all errors at once, sources, secrets, and the files made from the table."""
 
+import os
 from pathlib import Path
 
 import pytest
@@ -72,8 +73,7 @@ def test_a_wrong_secret_is_never_shown() -> None:
     assert "hush" not in str(caught.value)
 
 
-def test_file_is_read_without_interpolation_and_environment_wins(tmp_path: Path) -> None:
-    """ENV-01, ENV-03, ENV-05: explicit file, nothing expanded, the process environment first."""
+def test_env_03_a_file_is_read_without_interpolation_and_the_environment_wins(tmp_path: Path) -> None:
     file = tmp_path / "settings"
     file.write_text(
         "MIKOPBX_AMI_PASSWORD='p${HOME}$$w'\nTRUNK=SIP-TRUNK-0000AAAA\nMAX_CALLS=7 # few\nUNKNOWN_NAME=1\n", "utf-8"
@@ -87,12 +87,56 @@ def test_file_is_read_without_interpolation_and_environment_wins(tmp_path: Path)
     assert settings.sources["TRUNK"] == "environment"
 
 
+def test_env_01_env_04_values_are_taken_as_they_stand(tmp_path: Path) -> None:
+    file = tmp_path / "settings"
+    file.write_bytes(
+        b"\xef\xbb\xbfTRUNK=SIP-TRUNK-0000AAAA # the carrier\r\n"
+        b"MIKOPBX_AMI_PASSWORD='a #${HOME}\\n$$b'\r\n\r\n# a comment\r\nexport AGENT_ID=abc#def\r\nCALLER_ID=\r\n"
+    )
+    environ = {k: v for k, v in REQUIRED.items() if k not in ("MIKOPBX_AMI_PASSWORD", "TRUNK")}
+    settings = read(environ, file)
+    assert settings["TRUNK"] == "SIP-TRUNK-0000AAAA"
+    assert settings["MIKOPBX_AMI_PASSWORD"] == "a #${HOME}\\n$$b"
+    assert settings["AGENT_ID"] == "abc#def"
+    assert settings["CALLER_ID"] == ""
+
+
+@pytest.mark.parametrize(
+    "line",
+    ["MAX_CALLS: 7", "MAX_CALLS 7", "MAX_CALLS", "MIKOPBX_AMI_PASSWORD='hush", 'MIKOPBX_AMI_PASSWORD="hush" hush'],
+)
+def test_env_04_a_line_that_would_be_passed_over_is_an_error(tmp_path: Path, line: str) -> None:
+    file = tmp_path / "settings"
+    file.write_text(f"TRUNK=SIP-TRUNK-0000AAAA\n\n{line}\nMAX_CALLS_PER_USER=5\n", "utf-8")
+    with pytest.raises(SettingsError) as caught:
+        read(REQUIRED, file)
+    (problem,) = caught.value.problems
+    assert problem.startswith("Line 3 of the settings file")
+    assert "hush" not in problem
+
+
+def test_env_02_no_file_is_looked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / ".env").write_text("MAX_CALLS=7\n", "utf-8")
+    monkeypatch.chdir(tmp_path)
+    assert read(REQUIRED)["MAX_CALLS"] == 50
+
+
+def test_env_05_an_explicit_file_is_read_whatever_the_environment_says(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "settings"
+    file.write_text("MAX_CALLS=7\n", "utf-8")
+    monkeypatch.setenv("PYTHON_DOTENV_DISABLED", "1")
+    before = dict(os.environ)
+    assert read(REQUIRED, file)["MAX_CALLS"] == 7
+    assert dict(os.environ) == before, "nothing is put into the process's own environment"
+
+
 def test_an_empty_variable_counts_as_absent() -> None:
     assert read({**REQUIRED, "CALLER_ID": "", "MAX_CALLS": " "})["MAX_CALLS"] == 50
 
 
-def test_a_named_file_must_exist(tmp_path: Path) -> None:
-    """ENV-02: never searched for; a named file that is not there is an error."""
+def test_env_02_a_named_file_must_exist(tmp_path: Path) -> None:
     with pytest.raises(SettingsError, match="no file"):
         read(REQUIRED, tmp_path / "absent")
 

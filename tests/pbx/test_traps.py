@@ -1,18 +1,21 @@
 """One test per trap of panoramisk 1.4 and tenacity that concerns us, against a server on a socket.
 
-Not here because we do not use what they are about: AMI-08 (TLS), AMI-13 (`as_list` of an Action), AMI-17 (patterns),
-AMI-24 (speed), AMI-26 (`call_manager`).
+Which trap concerns us and why not: docs/traps.md.
 """
 
 import ast
 import asyncio
 import contextlib
 import logging
+import re
 import socket
-from dataclasses import replace
+import warnings
+from dataclasses import fields, replace
 from pathlib import Path
 
+import panoramisk.utils as panoramisk_utils
 import pytest
+from panoramisk.call_manager import CallManager
 from tenacity import AsyncRetrying, RetryCallState
 
 from adapter.pbx import (
@@ -20,6 +23,7 @@ from adapter.pbx import (
     Down,
     LinkDown,
     NotSent,
+    PbxConfig,
     PbxLink,
     Refused,
     Reply,
@@ -27,7 +31,7 @@ from adapter.pbx import (
     Up,
 )
 from adapter.pbx.headers import BadHeader, checked
-from adapter.pbx.library import AMIProtocol
+from adapter.pbx.library import AMIProtocol, Manager
 from adapter.pbx.session import event_of
 from adapter.pbx.wire import MAX_MESSAGE
 from tests.pbx.helpers import FAST, config, events, linked, next_of, order, running, until
@@ -207,6 +211,14 @@ async def test_ami_08_nothing_is_sent_before_fully_booted() -> None:
             assert [r.action for r in pbx.requests][:1] == ["Login"]
 
 
+async def test_ami_08_no_tls_and_no_setting_that_could_mean_it() -> None:
+    """AMI goes in clear text through a private network or a tunnel; the library's `ssl="false"` would be true."""
+    async with AmiServer.started() as pbx, linked(pbx) as link:
+        assert link._session is not None
+        assert link._session._shot.config["ssl"] is False
+        assert not [field.name for field in fields(PbxConfig) if "ssl" in field.name or "tls" in field.name]
+
+
 async def test_ami_09_a_message_that_cannot_be_handled_costs_only_itself(caplog: pytest.LogCaptureFixture) -> None:
     async with AmiServer.started() as pbx, linked(pbx) as link:
         # Two ActionIDs in a Response make the library raise while it handles it.
@@ -295,6 +307,17 @@ async def test_ami_12_a_canceled_asker_leaves_nothing_behind_once_answered() -> 
         await until(lambda: _open_actions(link) == 0)
 
 
+@pytest.mark.parametrize("items", [0, 1, 3])
+async def test_ami_13_one_answer_or_many_as_the_question_says(items: int) -> None:
+    """`as_list` is given with each send, where the library reads it; an Action of its own never carries it."""
+    async with AmiServer.started() as pbx, linked(pbx, guard_seconds=60) as link:
+        pbx.channels[:] = [
+            {"Channel": f"PJSIP/{n}", "Uniqueid": f"{n}", "Linkedid": f"{n}", "ChannelState": "6"} for n in range(items)
+        ]
+        assert [channel.uniqueid for channel in await link.channels()] == [f"{n}" for n in range(items)]
+        assert isinstance(await link.originate(order()), Accepted)
+
+
 @pytest.mark.parametrize(
     "value",
     ["x\r\nAction: Command", "x\n\nAction: Command", "a\rb", "a\x00b", "a\x7fb", "a\x85b", "\ud800", "y" * 1100],
@@ -345,6 +368,16 @@ async def test_ami_16_events_keep_their_order() -> None:
         await pbx.emit(*(call_event("Newstate", f"call-{n:05}") for n in range(5000)))
         seen = [e.event.get("Linkedid") for e in await events(link, 5000, "Newstate")]
         assert seen == [f"call-{n:05}" for n in range(5000)]
+
+
+async def test_ami_17_ami_24_events_are_matched_against_no_pattern(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing is registered with the library, so its search through patterns, a hot spot of it, never sees an event."""
+    seen: list[object] = []
+    monkeypatch.setattr(Manager, "dispatch", lambda manager, event, matches: seen.append(event))
+    async with AmiServer.started() as pbx, linked(pbx) as link:
+        await pbx.emit(*(call_event("Newstate", f"call-{n}") for n in range(100)))
+        await events(link, 100, "Newstate")
+        assert seen == []
 
 
 async def test_ami_18_a_standing_consumer_does_not_block_the_loop() -> None:
@@ -444,6 +477,30 @@ async def test_ami_27_a_login_without_answer_has_a_deadline(login: str) -> None:
             assert isinstance(await next_of(link, Up), Up)
 
 
+def test_ami_25_a_link_is_made_without_a_loop_and_warns_of_nothing() -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        server = AmiServer(username="u", password="p")
+        link = PbxLink(config(server, port=1))
+
+        async def once() -> None:
+            task = asyncio.create_task(link.run())
+            await until(lambda: link.status.problem is not None and "unreachable" in link.status.problem)
+            task.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await task
+
+        asyncio.run(once())
+    assert panoramisk_utils.EOL == "\r\n", "nobody made a panoramisk.testing.Manager, which rewrites it"
+
+
+def test_ami_26_only_the_plain_manager_is_used() -> None:
+    text = (Path(__file__).parents[2] / "adapter" / "pbx" / "library.py").read_text("utf-8")
+    taken = set(re.findall(r"from (panoramisk\S*) import", text))
+    assert taken == {f"panoramisk.{name}" for name in ("actions", "ami_protocol", "manager", "message")}
+    assert not issubclass(Manager, CallManager)
+
+
 def test_ami_28_one_small_module_knows_the_library() -> None:
     package = Path(__file__).parents[2] / "adapter" / "pbx"  # The import check sees to the rest.
     knowing = {
@@ -455,6 +512,25 @@ def test_ami_28_one_small_module_knows_the_library() -> None:
     }
     assert knowing == {"library.py"}
     assert AMIProtocol.__module__ == "panoramisk.ami_protocol"
+
+
+def test_ten_01_02_06_07_every_use_of_tenacity_says_what_it_retries() -> None:
+    """No default retries in this package: a positive list of errors, a wait, the last error itself; async only."""
+    uses = 0
+    for path in (Path(__file__).parents[2] / "adapter").rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.ImportFrom) and node.module == "tenacity":
+                allowed = {"AsyncRetrying", "RetryCallState", "retry_if_exception_type", "wait_random"}
+                assert {name.name for name in node.names} <= allowed | {"wait_random_exponential"}, path
+            if isinstance(node, ast.Call) and getattr(node.func, "id", "") == "AsyncRetrying":
+                uses += 1
+                given = {word.arg: word.value for word in node.keywords}
+                assert {"retry", "wait", "reraise"} <= set(given), path
+                (listed,) = given["retry"].args  # type: ignore[attr-defined]  # Else no call: the test fails there.
+                names = {each.id for each in ast.walk(listed) if isinstance(each, ast.Name)}
+                assert names, path
+                assert not names & {"Exception", "BaseException", "TimeoutError", "OSError"}, path
+    assert uses >= 4
 
 
 async def test_ten_02_cancel_ends_the_link_at_once() -> None:
