@@ -27,6 +27,8 @@ DEAF = (
     " everything. Mend the user and restart the adapter; no calls until an event about calls is seen"
 )
 
+UNHEARD = "the first call of this connection was accepted, and the PBX has not told anything about it yet"
+"""Lasts milliseconds, or `Timings.first_event` until it is `DEAF`: one call at most goes unheard, never a stream."""
 
 CLOSING = "the link is being closed"
 
@@ -62,7 +64,9 @@ class PbxLink:
         self._boot: str | None = None
         self._version: str | None = None
         self._problem: str | None = "not connected to the PBX yet"
-        self._warning: str | None = None
+        self._excess: str | None = None
+        """Rights that the user of this session must not have."""
+
         self._was_ready = False
         self._since = clock()
         self._unreadable = 0
@@ -86,7 +90,6 @@ class PbxLink:
             since=self._since,
             ai_problem=self._guards.ai if session else None,
             trunk_problem=self._guards.trunk if session else None,
-            warning=self._warning,
             awaiting=self._awaiting,
             queued=self.messages.qsize(),
             lost_messages=self._unreadable + (session.unreadable if session else 0),
@@ -187,14 +190,13 @@ class PbxLink:
 
     async def _check_rights(self, session: Session) -> None:
         allowed = await questions.allowed(session, self._timings)
+        self._excess = None
         if allowed is None:
             return  # Then each action tells for itself.
         if lacking := rights.missing(allowed):
             raise SessionFailed(lacking, patient=True)
-        warning = rights.excess(allowed)
-        if warning and warning != self._warning:
-            say(log, logging.WARNING, "pbx.rights", warning, pbx=self.config.name)
-        self._warning = warning
+        # This session stays, so that calls in the air are followed; a user's rights are fixed at its login.
+        self._excess = rights.excess(allowed)
 
     async def _live(self, session: Session) -> None:
         tasks = [asyncio.create_task(session.watch()), asyncio.create_task(self._guard(session))]
@@ -246,7 +248,9 @@ class PbxLink:
         if event.get("Privilege").startswith("call,"):
             self._hears_calls = True
             self._deaf_from, self._deaf = None, False
-        if event.name == "Reload" or (event.name == "ContactStatus" and event.get("AOR") == self.config.trunk):
+        if self._excess and up and event.name == "Reload" and event.get("Module") in {"manager", "All"}:
+            session.end("the PBX reloaded: the rights of the AMI user are looked at again")
+        elif event.name == "Reload" or (event.name == "ContactStatus" and event.get("AOR") == self.config.trunk):
             self._look_now.set()
 
     async def _consumer_ready(self) -> None:
@@ -281,7 +285,9 @@ class PbxLink:
             return self._problem
         if self._deaf:
             return DEAF
-        problems = [problem for problem in (self._guards.ai, self._guards.trunk) if problem]
+        if self._deaf_from is not None:
+            return UNHEARD
+        problems = [problem for problem in (self._excess, self._guards.ai, self._guards.trunk) if problem]
         return "; ".join(problems) or None
 
     def _note_readiness(self) -> None:

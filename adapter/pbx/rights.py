@@ -18,7 +18,8 @@ NEEDED: Mapping[str, str] = {
 """Action → the write right that opens it, as seen on Asterisk 22.10.1 (Getvar is content with `call` too)."""
 
 RISKY: Mapping[str, str] = {"Command": "command", "UpdateConfig": "config", "ModuleLoad": "system"}
-"""Action → a write right that nothing of ours needs and that would hand over the PBX with the AMI password."""
+"""Action → a write right that nothing of ours needs and with which one header too many, or the password that AMI sends
+in clear text, is enough to run programs on the PBX. So nobody is called while we have it (excess)."""
 
 
 def missing(allowed: Iterable[str]) -> str | None:
@@ -31,14 +32,16 @@ def missing(allowed: Iterable[str]) -> str | None:
 
 
 def excess(allowed: Iterable[str]) -> str | None:
-    """Words about rights that should be taken away, or None."""
+    """Words about rights that must be taken away before anybody is called, or None."""
     known = {name.lower() for name in allowed}
     granted = sorted({right for action, right in RISKY.items() if action.lower() in known})
     if not granted:
         return None
     return (
-        f"the AMI user has the write right {_listed(granted)}, which the adapter does not need: whoever learns the"
-        " password, which AMI sends in clear text, owns the PBX. Take it away"
+        f"the AMI user has the write right {_listed(granted)}, which the adapter never needs: a header smuggled into one"
+        " of its actions, or anybody who reads the password off the wire, could run programs on the PBX. Nobody is"
+        " called until it is taken away (AMI access); the adapter looks again as soon as the PBX has reloaded its AMI"
+        " users. Calls in the air are followed"
     )
 
 

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import itertools
+import socket
 import sys
 import uuid
 from collections.abc import Callable, Mapping
@@ -13,6 +14,7 @@ from adapter.core.model import AmiEvent
 from adapter.pbx import rights
 from adapter.pbx.config import PbxConfig, Timings
 from adapter.pbx.headers import checked
+from adapter.pbx.networks import clear_text_problem
 from adapter.pbx.replies import Denied, LinkDown
 from adapter.pbx.wire import OneShot, headers_of
 
@@ -140,6 +142,7 @@ class Session:
         seconds = self._timings.connect
         try:
             async with asyncio.timeout(seconds):
+                await self._refuse_public()
                 await self._shot.connect()
         except TimeoutError:
             raise SessionFailed(
@@ -150,6 +153,14 @@ class Session:
             raise SessionFailed(
                 f"PBX {where} is unreachable ({error.strerror or error}): host, port, and is AMI enabled?"
             ) from None
+
+    async def _refuse_public(self) -> None:
+        """Before a byte of the secret is on its way: is every address that we may connect to a private one?"""
+        found = await asyncio.get_running_loop().getaddrinfo(
+            self._config.host, self._config.port, type=socket.SOCK_STREAM
+        )
+        if problem := clear_text_problem(self._config.host, [str(place[4][0]) for place in found]):
+            raise SessionFailed(problem, patient=True)
 
     async def _log_in(self) -> None:
         seconds = self._timings.login

@@ -26,9 +26,6 @@ class LinkStatus:
 
     ai_problem: str | None = None
     trunk_problem: str | None = None
-    warning: str | None = None
-    """What should be mended although calls may be placed."""
-
     awaiting: int = 0
     """Originates that await their Response now."""
 

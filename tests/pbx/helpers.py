@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from adapter.pbx import Event, PbxConfig, PbxLink, PbxMessage, Timings, Up
-from tests.support.ami_server import TRUNK, AmiServer
+from tests.support.ami_server import TRUNK, AmiServer, call_event
 
 # Deadlines a busy machine still keeps; a test about one of them shortens that one.
 FAST = Timings(
@@ -83,11 +83,16 @@ async def running(pbx: AmiServer, *, timings: Timings = FAST, **changed: Any) ->
 
 
 @contextlib.asynccontextmanager
-async def linked(pbx: AmiServer, *, timings: Timings = FAST, **changed: Any) -> AsyncIterator[PbxLink]:
-    """A link that is up and ready; its Up is taken."""
+async def linked(
+    pbx: AmiServer, *, timings: Timings = FAST, hears: bool = True, **changed: Any
+) -> AsyncIterator[PbxLink]:
+    """A link that is up and ready; its Up is taken. `hears`: it was told about a call of somebody else, too."""
     async with running(pbx, timings=timings, **changed) as link:
         assert isinstance(await link.messages.get(), Up)
         await until(lambda: link.status.ready)
+        if hears:
+            await pbx.emit(call_event("Newchannel", "somebody-else"))
+            await events(link, 1, "Newchannel")
         yield link
 
 

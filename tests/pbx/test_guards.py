@@ -145,7 +145,7 @@ async def test_what_is_not_answered_counts_as_not_there() -> None:
 
 
 async def test_silence_after_an_accepted_call_stops_the_dialing() -> None:
-    async with AmiServer.started() as pbx, linked(pbx) as link:
+    async with AmiServer.started() as pbx, linked(pbx, hears=False) as link:
         assert await link.originate(order()) == Accepted()
         await until(lambda: "read right 'call'" in (link.status.problem or ""))
         assert isinstance(await link.originate(order()), NotSent)
@@ -159,7 +159,7 @@ async def test_silence_after_an_accepted_call_stops_the_dialing() -> None:
 
 
 async def test_silence_because_the_session_was_lost_proves_nothing() -> None:
-    async with AmiServer.started() as pbx, linked(pbx, timings=replace(FAST, first_event=0.15)) as link:
+    async with AmiServer.started() as pbx, linked(pbx, timings=replace(FAST, first_event=0.15), hears=False) as link:
         assert await link.originate(order()) == Accepted()
         pbx.connections[-1].reset()
         await until(lambda: link.status.session == 2 and link.status.ready)
@@ -167,8 +167,23 @@ async def test_silence_because_the_session_was_lost_proves_nothing() -> None:
         assert link.status.ready
 
 
+async def test_one_call_at_most_goes_out_before_the_pbx_was_heard() -> None:
+    """Without the read right 'call' a stream of calls would go out unheard until the silence is noticed."""
+    async with (
+        AmiServer.started() as pbx,
+        linked(pbx, timings=replace(FAST, first_event=5.0), hears=False) as link,
+    ):
+        wish = order()
+        assert await link.originate(wish) == Accepted()
+        assert not link.status.ready
+        assert isinstance(await link.originate(order()), NotSent)
+        await pbx.emit(call_event("Newchannel", wish.call_id))
+        await until(lambda: link.status.ready)
+        assert await link.originate(order()) == Accepted()
+
+
 async def test_a_heard_call_ends_the_suspicion() -> None:
-    async with AmiServer.started() as pbx, linked(pbx) as link:
+    async with AmiServer.started() as pbx, linked(pbx, hears=False) as link:
         wish = order()
         await link.originate(wish)
         await pbx.emit(call_event("Newchannel", wish.call_id))
