@@ -1,13 +1,19 @@
-"""The life of one call of form `trunk`: a small machine fed with AMI events, replies and the passing of
-time.
+"""The life of one call: a small machine fed with AMI events, replies and the passing of time.
 
 Theory of operation
 ===================
 One Originate makes one call. Its id is the ActionID of the action, the ChannelId of the first leg and the
 Linkedid of every leg that belongs to it, so the machine believes an event only if it carries that id:
 OriginateResponse by ActionID (its Uniqueid may be somebody else's), everything about legs by Linkedid. The
-leg that matters is the *trunk leg*, the first channel named `PJSIP/<trunk>-…`; legs of the AI side share our
-Linkedid but say nothing about the callee.
+leg that matters is the *trunk leg*; legs of the AI side share our Linkedid but say nothing about the callee. In form
+`trunk` it is the first channel named `PJSIP/<trunk>-…`.
+
+In form `route` the first leg is a Local pair whose ;2 half runs MikoPBX's routes, and the provider is not known
+beforehand: the trunk leg is a channel named after a provider, or whatever else a ;2 half of ours dials. The halves
+themselves are never believed: they ring before anybody was dialed, their causes are blurred, and an announcement of
+the PBX's own can answer them. When a provider fails MikoPBX may try the next route, so a call can have several trunk
+legs, one after the other: the last one is judged, but never as less than what an earlier one may have done to a phone
+(`floor`), and the call is not over while a half lives.
 
 What is believed, and what is not:
 
@@ -42,8 +48,8 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from enum import StrEnum
 
-from adapter.core.model import AmiEvent, CallTimes, Channel, Ending, OpenCall, Outcome
-from adapter.core.outcomes import RULES, Retry, reason, refusal_outcome, sense_of
+from adapter.core.model import AmiEvent, CallTimes, Channel, Ending, Form, OpenCall, Outcome
+from adapter.core.outcomes import RULES, Retry, reason, refusal_outcome, sense_of, spends_attempt
 
 PATIENCE = 5.0
 """Seconds to wait for the other half of an end. Seen: 10 ms (design section 5 and outcomes section 3 name 5 s)."""
@@ -56,6 +62,12 @@ AI_FAILED_WITHIN = 2.0
 
 TIMEOUT_REASON = 3
 """OriginateResponse's Reason when our own Timeout ran out."""
+
+PROVIDERS = ("PJSIP/SIP-", "IAX2/IAX-")
+"""Beginnings of the names of MikoPBX's provider channels (mikopbx/facts section 5); extensions are numbers."""
+
+MAY_HAVE_RUNG = frozenset({Outcome.NO_ANSWER, Outcome.BUSY, Outcome.DECLINED, Outcome.NO_REPLY, Outcome.UNKNOWN})
+"""Outcomes of one trunk leg after which a later route's refusal does not undo that a phone may have rung."""
 
 SHUTDOWN_FLAG = "4"
 """SoftHangupRequest's Cause is Asterisk's soft-hangup flag, not a Q.850 cause; this one is the PBX stopping."""
@@ -91,11 +103,14 @@ class Input(StrEnum):
     ANSWERED = "answered"
     """The trunk leg is up."""
 
+    ANOTHER = "another"
+    """MikoPBX dials the person once more, by its next route."""
+
     FAILED = "failed"
     """OriginateResponse Failure."""
 
     DOWN = "down"
-    """Hangup of the trunk leg."""
+    """Hangup of the trunk leg, or (form route) of the last leg there was."""
 
     SETTLED = "settled"
     """Both halves of the end are in, or `PATIENCE` is over."""
@@ -138,6 +153,7 @@ NEXT: Mapping[Phase, Mapping[Input, Phase]] = {
     },
     Phase.TALKING: {Input.DOWN: Phase.CLOSING, Input.LOST: Phase.ENDED},
     Phase.CLOSING: {
+        Input.ANOTHER: Phase.DIALING,
         Input.RANG: Phase.RINGING,
         Input.ANSWERED: Phase.TALKING,
         Input.SETTLED: Phase.ENDED,
@@ -153,11 +169,14 @@ class Call:
 
     call_id: str
     trunk: str
+    """Provider id. Form route: empty until the trunk leg's name tells it."""
+
     ring_seconds: int
     max_call_seconds: int
     started_at: float
     """Daemon's clock, when the Originate was (about to be) written."""
 
+    form: Form = Form.TRUNK
     phase: Phase = Phase.SENT
     originated_at: float | None = None
     ringing_at: float | None = None
@@ -166,6 +185,12 @@ class Call:
 
     trunk_leg: str = ""
     """Uniqueid of the trunk leg; empty until one was seen."""
+
+    tried: frozenset[str] = frozenset()
+    """Uniqueids of all trunk legs so far; more than one only where MikoPBX went on to its next route."""
+
+    floor: Outcome | None = None
+    """Form route: outcome of an earlier trunk leg that may have rung a phone."""
 
     living: frozenset[str] = frozenset()
     """Uniqueids of the legs that are there."""
@@ -180,6 +205,9 @@ class Call:
     dial_status: str = ""
     failure: int | None = None
     """Reason of an OriginateResponse Failure."""
+
+    joined: bool = False
+    """Form route: OriginateResponse Success came. The ;2 half is up, which proves nothing about the callee."""
 
     far_end: bool = False
     """The far end hung up (HangupRequest on the trunk leg)."""
@@ -214,13 +242,19 @@ class Call:
 
     @property
     def hangup_id(self) -> str:
-        """What to hang up to end this call: the trunk leg's Uniqueid, which is the call id where it was not seen."""
+        """What to hang up to end this call: the trunk leg's Uniqueid, which is the call id where it was not seen.
+
+        Form route: the first half, while it lives. With only the trunk leg gone MikoPBX would ring the person again
+        by its next route.
+        """
+        if self.form is Form.ROUTE and self.call_id not in self.down:
+            return self.call_id
         return self.trunk_leg or self.call_id
 
     @property
     def deadline(self) -> float:
         """Daemon's clock at which `on_tick` has something to do if nothing else happens before."""
-        if self.closing_since is not None:
+        if self.closing_since is not None and not (self.form is Form.ROUTE and self.living):
             return self.closing_since + PATIENCE
         return self.started_at + self.ring_seconds + self.max_call_seconds + OVERTIME
 
@@ -228,23 +262,35 @@ class Call:
 # Making a call
 
 
-def start(call_id: str, *, trunk: str, ring_seconds: int, max_call_seconds: int, now: float) -> Call:
-    """A call whose Originate is about to be written."""
+def start(
+    call_id: str, *, trunk: str, ring_seconds: int, max_call_seconds: int, now: float, form: Form = Form.TRUNK
+) -> Call:
+    """A call whose Originate is about to be written. `trunk` is empty in form route."""
     return Call(
         call_id=call_id,
         trunk=trunk,
+        form=form,
         ring_seconds=ring_seconds,
         max_call_seconds=max_call_seconds,
         started_at=now,
     )
 
 
-def resume(open_call: OpenCall, *, trunk: str, ring_seconds: int, max_call_seconds: int, now: float) -> Call:
+def resume(
+    open_call: OpenCall,
+    *,
+    trunk: str,
+    ring_seconds: int,
+    max_call_seconds: int,
+    now: float,
+    form: Form = Form.TRUNK,
+) -> Call:
     """A call found in the database and alive on the PBX, after a restart or a take-over: feed it `on_seen` next."""
     answered = open_call.answered_at
     return Call(
         call_id=open_call.row.call_id,
         trunk=trunk,
+        form=form,
         ring_seconds=ring_seconds,
         max_call_seconds=max_call_seconds,
         started_at=min(now, open_call.originated_at or now),
@@ -306,27 +352,29 @@ def on_seen(call: Call, channels: Iterable[Channel], now: float) -> Call:
 
     A list without our trunk leg proves nothing yet, for a leg just made is not listed: the caller decides
     when a call is called absent and says `on_gone`. But a list with other legs of ours and without a trunk
-    leg that was known means that the callee is gone.
+    leg that was known means that the callee is gone, if MikoPBX cannot be about to try its next route.
     """
     if call.phase is Phase.ENDED:
         return call
     ours = [c for c in channels if c.linkedid == call.call_id and c.uniqueid not in call.down]
     call = replace(call, gap=True, living=frozenset(c.uniqueid for c in ours))
-    trunk = next((c for c in ours if c.name.startswith(_prefix(call))), None)
+    trunk = next((c for c in ours if c.uniqueid == call.trunk_leg), None) or next(
+        (c for c in ours if _is_trunk_name(call, c.name)), None
+    )
     if trunk is None:
-        if ours and call.trunk_leg:
+        if ours and call.trunk_leg and (call.form is Form.TRUNK or call.answered_at is not None):
             return on_gone(call, now, "the callee's leg was gone when the PBX was reached again")
         return call
     at = now + call.skew
+    call, moved = _take_trunk_leg(call, trunk.name, trunk.uniqueid)
     call = replace(
         call,
-        trunk_leg=call.trunk_leg or trunk.uniqueid,
         originated_at=call.originated_at if call.originated_at is not None else at - trunk.duration,
         last_alive=at,
     )
     if trunk.up and call.answered_at is None:
         return _move(replace(call, answered_at=at, answer_estimated=True), Input.ANSWERED, now)
-    return _move(call, Input.LEG, now)
+    return _move(call, moved or Input.LEG, now)
 
 
 def on_gone(call: Call, now: float, why: str) -> Call:
@@ -383,31 +431,31 @@ def _new_channel(call: Call, event: AmiEvent, at: float) -> _Heard:
 
 def _new_state(call: Call, event: AmiEvent, at: float) -> _Heard:
     call, found = _leg(call, event.get("Channel"), event.get("Uniqueid"), at)
-    if not _is_live_trunk(call, event.get("Uniqueid")):
-        return call, found
     state = event.get("ChannelStateDesc")
     if state == "Up":
-        return _answer(call, at)
+        return _answer_by(call, event.get("Uniqueid"), at, found)
+    if not _is_live_trunk(call, event.get("Uniqueid")):
+        return call, found
     return _ring(call, at) if state == "Ringing" else (call, found)
 
 
 def _dial_begin(call: Call, event: AmiEvent, at: float) -> _Heard:
-    return _leg(call, event.get("DestChannel"), event.get("DestUniqueid"), at)
+    return _dialed(call, event, at)
 
 
 def _dial_state(call: Call, event: AmiEvent, at: float) -> _Heard:
-    call, found = _leg(call, event.get("DestChannel"), event.get("DestUniqueid"), at)
+    call, found = _dialed(call, event, at)
     if _is_live_trunk(call, event.get("DestUniqueid")) and event.get("DialStatus") in {"RINGING", "PROGRESS"}:
         return _ring(call, at)
     return call, found
 
 
 def _dial_end(call: Call, event: AmiEvent, at: float) -> _Heard:
-    call, found = _leg(call, event.get("DestChannel"), event.get("DestUniqueid"), at)
+    call, found = _dialed(call, event, at)
+    if event.get("DialStatus") == "ANSWER":
+        return _answer_by(call, event.get("DestUniqueid"), at, found)
     if not _is_live_trunk(call, event.get("DestUniqueid")):
         return call, found
-    if event.get("DialStatus") == "ANSWER":
-        return _answer(call, at)
     return replace(call, dial_status=call.dial_status or event.get("DialStatus")), found
 
 
@@ -435,8 +483,10 @@ def _hangup(call: Call, event: AmiEvent, at: float) -> _Heard:
     alive = call.last_alive
     call, _ = _leg(call, event.get("Channel"), uniqueid, at)
     call = replace(call, living=call.living - {uniqueid}, down=call.down | {uniqueid}, last_alive=alive)
+    if call.form is Form.ROUTE and call.closing_since is not None:
+        call = replace(call, closing_since=at - call.skew)  # The other half of the end is due after the last leg.
     if uniqueid != call.trunk_leg:
-        return call, None
+        return call, Input.DOWN if call.form is Form.ROUTE and not call.living else None
     cause, tech = _code(event, "Cause"), _code(event, "TechCause")
     return (
         replace(
@@ -451,7 +501,7 @@ def _hangup(call: Call, event: AmiEvent, at: float) -> _Heard:
 
 def _originate_response(call: Call, event: AmiEvent, at: float) -> _Heard:
     if event.get("Response") == "Success":
-        return _answer(call, at)
+        return (replace(call, joined=True), None) if call.form is Form.ROUTE else _answer(call, at)
     if call.answered_at is not None or call.failure is not None:
         return call, None  # The refusal of a duplicate, or a repeat.
     return replace(call, failure=_code(event, "Reason") or 0), Input.FAILED
@@ -479,19 +529,74 @@ EVENTS = frozenset(_HANDLERS)
 """Names of the events the machine uses; a link may drop all others."""
 
 
-def _prefix(call: Call) -> str:
-    return f"PJSIP/{call.trunk}-"
+def _is_trunk_name(call: Call, name: str) -> bool:
+    """True if a channel of this name leads to a provider (form trunk: to ours)."""
+    if call.form is Form.ROUTE:
+        return name.startswith(PROVIDERS)
+    return name.startswith(f"PJSIP/{call.trunk}-")
 
 
-def _leg(call: Call, name: str, uniqueid: str, at: float) -> _Heard:
-    """Note a live leg that an event speaks of; the first one named after the trunk becomes the trunk leg."""
+def _leg(call: Call, name: str, uniqueid: str, at: float, *, routed: bool = False) -> _Heard:
+    """Note a live leg that an event speaks of; the first one named after the trunk becomes the trunk leg. `routed`:
+    a ;2 half dialed it, so it leads to the callee whatever its name."""
     if not uniqueid or uniqueid in call.down:
         return call, None
     call = replace(call, last_alive=max(at, call.last_alive or at))
-    if call.trunk_leg or not name.startswith(_prefix(call)):
+    if not (routed or _is_trunk_name(call, name)):
+        return call, None
+    call, moved = _take_trunk_leg(call, name, uniqueid)
+    if moved is None:
         return call, None
     started = call.originated_at if call.originated_at is not None else at
-    return replace(call, trunk_leg=uniqueid, living=call.living | {uniqueid}, originated_at=started), Input.LEG
+    return replace(call, living=call.living | {uniqueid}, originated_at=started), moved
+
+
+def _dialed(call: Call, event: AmiEvent, at: float) -> _Heard:
+    """The leg that a Dial event speaks of. Of an originated first leg the event names no caller."""
+    name, caller = event.get("DestChannel"), event.get("Channel")
+    routed = (
+        call.form is Form.ROUTE
+        and caller.startswith("Local/")
+        and caller.endswith(";2")
+        and not name.startswith("Local/")
+    )
+    return _leg(call, name, event.get("DestUniqueid"), at, routed=routed)
+
+
+def _take_trunk_leg(call: Call, name: str, uniqueid: str) -> _Heard:
+    """Make this leg the trunk leg if it is a new one. A second one only before the answer, and only by a route:
+    what the AI side dials later, through whatever provider, is not the callee."""
+    if uniqueid in call.tried:
+        return call, None
+    if not call.trunk_leg:
+        return _with_trunk_leg(call, name, uniqueid), Input.LEG
+    if call.form is Form.TRUNK or call.answered_at is not None:
+        return call, None
+    earlier = _leg_outcome(call)
+    return (
+        replace(
+            _with_trunk_leg(call, name, uniqueid),
+            floor=earlier if earlier in MAY_HAVE_RUNG else call.floor,
+            ended_at=None,
+            cause=None,
+            tech_cause=None,
+            dial_status="",
+            far_end=False,
+        ),
+        Input.ANOTHER,
+    )
+
+
+def _with_trunk_leg(call: Call, name: str, uniqueid: str) -> Call:
+    trunk = call.trunk if call.form is Form.TRUNK else name.partition("/")[2].rpartition("-")[0]
+    return replace(call, trunk_leg=uniqueid, tried=call.tried | {uniqueid}, trunk=trunk)
+
+
+def _leg_outcome(call: Call) -> Outcome:
+    """Outcome of the present trunk leg, before MikoPBX goes on to its next route."""
+    if call.trunk_leg in call.down:
+        return _refused(call).outcome
+    return Outcome.NO_ANSWER if call.ringing_at is not None else Outcome.UNKNOWN
 
 
 def _is_live_trunk(call: Call, uniqueid: str) -> bool:
@@ -502,6 +607,13 @@ def _ring(call: Call, at: float) -> _Heard:
     if call.ringing_at is not None or call.answered_at is not None:
         return call, None
     return replace(call, ringing_at=at, failure=None), Input.RANG
+
+
+def _answer_by(call: Call, uniqueid: str, at: float, found: Input | None) -> _Heard:
+    """A leg is up: the callee has answered if it is a trunk leg (of several, this one then is the one)."""
+    if uniqueid not in call.tried or uniqueid in call.down:
+        return call, found
+    return _answer(replace(call, trunk_leg=uniqueid), at)
 
 
 def _answer(call: Call, at: float) -> _Heard:
@@ -552,7 +664,7 @@ def _is_settled(call: Call) -> bool:
         return False
     if call.answered_at is not None:
         return call.trunk_leg in call.down
-    return call.failure is not None and not call.living
+    return (call.failure is not None or call.joined) and not call.living
 
 
 def _refuse(call: Call, message: str, now: float) -> Call:
@@ -573,6 +685,11 @@ def _judge(call: Call) -> Ending:
             break
     else:
         ending = _ending(call, Outcome.UNKNOWN, "the end of the callee's leg was not seen")
+    if call.floor is not None and (ending.outcome is Outcome.INVALID_NUMBER or not spends_attempt(ending)):
+        words = f"{RULES[call.floor].words}; then the next route failed: {ending.reason}"
+        return _ending(call, call.floor, words)
+    if call.gap and call.joined:
+        return _ending(call, Outcome.UNKNOWN, f"the link was down while the call was put through: {ending.reason}")
     if call.gap and call.ringing_at is None and RULES[ending.outcome].retry is Retry.OWN_BOUND:
         return _ending(call, Outcome.UNKNOWN, f"the link was down during the call; its last word was: {ending.reason}")
     return ending
@@ -599,7 +716,8 @@ def _is_timed_out(call: Call) -> bool:
     """Our Timeout ended it: Reason 3, or (that word missing) cause 19 without anything from the far end."""
     if call.failure is not None:
         return call.failure == TIMEOUT_REASON
-    return call.cause == 19 and not call.far_end and not call.dial_status and call.trunk_leg in call.down
+    silent = call.dial_status in {"", "CANCEL"}
+    return call.cause == 19 and not call.far_end and silent and call.trunk_leg in call.down
 
 
 def _timed_out(call: Call) -> Ending:
@@ -625,13 +743,23 @@ def _refused(call: Call) -> Ending:
     return _ending(call, outcome)
 
 
+def _without_a_trunk_leg(call: Call) -> Ending:
+    if call.form is Form.TRUNK:
+        return _ending(call, Outcome.TRUNK_UNAVAILABLE)
+    if call.joined:
+        return _ending(call, Outcome.UNKNOWN, "the PBX itself took the call: no provider was dialed")
+    return _ending(
+        call, Outcome.TRUNK_UNAVAILABLE, "no outgoing route took the number, or the provider of the route is down"
+    )
+
+
 _UNANSWERED: tuple[tuple[Callable[[Call], bool], Callable[[Call], Ending]], ...] = (
     (lambda call: call.canceled, lambda call: _ending(call, Outcome.CANCELED)),
     (
         lambda call: call.pbx_stopping,
         lambda call: _ending(call, Outcome.UNKNOWN, "the PBX stopped before the call ended"),
     ),
-    (lambda call: not call.trunk_leg, lambda call: _ending(call, Outcome.TRUNK_UNAVAILABLE)),
+    (lambda call: not call.trunk_leg, _without_a_trunk_leg),
     (_is_timed_out, _timed_out),
     (lambda call: call.cause == 16 and not call.far_end, _hung_up_on_pbx),
     (lambda call: bool(call.cause) or bool(call.dial_status) or call.trunk_leg in call.down, _refused),

@@ -14,11 +14,15 @@ What each Originate carries besides the call itself:
 - the words the AI handler reads, inherited and in capitals, and once more in small letters for the app's own
   extension, which copies those.
 
+Form route goes through a Local pair. `/n` keeps Asterisk from taking the pair out of the middle of a conversation
+between two bridges (an AI that the extension dials as a SIP client): the longest call is bound to the pair's channels.
+
 EarlyMedia is never asked for: with it Asterisk reports the carrier's announcement as an answer.
 """
 
 import base64
 import re
+import uuid
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -37,6 +41,15 @@ MAX_NAME_BYTES = 200
 
 MAX_RING_SECONDS = 600
 """MikoPBX's own outbound routes never ring longer."""
+
+ROUTES = "all_peers"
+"""MikoPBX's context that leads to its outgoing routes."""
+
+ONE_ROUTE_ONLY = ("peer_mobile", "1")
+"""Form route: not empty, this has MikoPBX hang up when the first route fails. Without it the next matching route would
+ring the person again inside the same call, and with none left an announcement would keep a dead call for 6 s more
+(mikopbx/facts sections 6 and 7). The guard refuses doubly matching numbers beforehand; this holds when a route was made
+since it looked. Set on both halves of the pair and inherited by nobody."""
 
 JOURNAL_SLOTS = 4096
 """Slots of the journal on the PBX: enough that a slot is not written again for hours, few enough to stay small."""
@@ -101,7 +114,7 @@ class DialPlan:
     """The way out and its settings, the same for every row. Raises `ValueError` for what no PBX would take."""
 
     trunk: str
-    """MikoPBX's provider id, like SIP-TRUNK-1A2B3C4D."""
+    """MikoPBX's provider id, like SIP-TRUNK-1A2B3C4D. Not used in form route, where MikoPBX chooses."""
 
     ai_context: str = "all_peers"
     ai_extension: str = "999"
@@ -119,11 +132,9 @@ class DialPlan:
 
     def __post_init__(self) -> None:
         """Check every value that is written into an action."""
-        if self.form is not Form.TRUNK:
-            raise ValueError(f"form {self.form} cannot be dialed yet: only {Form.TRUNK}")
         NumberStyle(self.number_style)
         for what, pattern, value in (
-            ("trunk", _TRUNK, self.trunk),
+            *((("trunk", _TRUNK, self.trunk),) if self.form is Form.TRUNK else ()),
             ("AI context", _CONTEXT, self.ai_context),
             ("AI extension", _EXTENSION, self.ai_extension),
             ("caller id", _CALLER_ID, self.caller_id or "000"),
@@ -140,7 +151,13 @@ class Originate:
     """One action, ready to be written: everything but `Action` and `ActionID` (which is the call id)."""
 
     call_id: str
+    form: Form
     trunk: str
+    """Provider id; empty in form route."""
+
+    number_dialed: str
+    """The number as it is written into the action."""
+
     headers: tuple[tuple[str, str], ...]
     ring_seconds: int
     max_call_seconds: int
@@ -159,6 +176,12 @@ def slot_of(claim_number: int) -> int:
     return claim_number % JOURNAL_SLOTS
 
 
+def other_id(call_id: str) -> str:
+    """Id of the second half of a Local pair: never the call id itself, always the same for the same call, and as long
+    as every other id (a shorter one that begins alike would be refused as a duplicate)."""
+    return str(uuid.uuid5(uuid.UUID(call_id), "mikopbx-adapter second half"))
+
+
 def journal_value(row: ClaimedRow) -> str:
     """What the journal slot holds once the PBX has taken this row's action."""
     return f"{row.claim_number}:{row.call_id}"
@@ -171,10 +194,11 @@ def build(row: ClaimedRow, plan: DialPlan) -> Originate:
     ring_seconds = _ring_seconds(row, plan)
     slot = slot_of(row.claim_number)
     bound = ring_seconds + plan.max_call_seconds
-    channel = f"PJSIP/{_trunk_form(number, plan)}@{plan.trunk}"
+    dialed = _trunk_form(number, plan)
+    by_route = plan.form is Form.ROUTE
     caller_id = _caller_id(row, plan, number)
     headers = (
-        ("Channel", channel),
+        ("Channel", f"Local/{dialed}@{ROUTES}/n" if by_route else f"PJSIP/{dialed}@{plan.trunk}"),
         ("Context", plan.ai_context),
         ("Exten", plan.ai_extension),
         ("Priority", "1"),
@@ -182,8 +206,10 @@ def build(row: ClaimedRow, plan: DialPlan) -> Originate:
         *((("CallerID", f"<{caller_id}>"),) if caller_id else ()),
         ("Async", "true"),
         ("ChannelId", row.call_id),
+        *((("OtherChannelId", other_id(row.call_id)),) if by_route else ()),
         ("Variable", f"DB({plan.journal_family}/{slot})={journal_value(row)}"),
         ("Variable", f"TIMEOUT(absolute)={bound}"),
+        *((("Variable", "=".join(ONE_ROUTE_ONLY)),) if by_route else ()),
         *(("Variable", f"{name}={value}") for name, value in _variables(row)),
     )
     for name, value in headers:
@@ -192,7 +218,9 @@ def build(row: ClaimedRow, plan: DialPlan) -> Originate:
         raise RowRefused(f"the row has more variables than one action takes ({MAX_HEADERS} lines)")
     return Originate(
         call_id=row.call_id,
-        trunk=plan.trunk,
+        form=plan.form,
+        trunk="" if by_route else plan.trunk,
+        number_dialed=dialed,
         headers=headers,
         ring_seconds=ring_seconds,
         max_call_seconds=plan.max_call_seconds,

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field, replace
 
 from adapter.core.call import start
 from adapter.core.calls import Board, Change, Ended
-from adapter.core.model import AmiEvent, AnsweredMark, Ending
+from adapter.core.model import AmiEvent, AnsweredMark, Ending, Form
 from tests.support.transcripts import CLOSED, Message, Transcript
 
 CLOCK = 1_000_000.0
@@ -75,10 +75,12 @@ class Story:
             ]
         if message.get("Action") == "Originate" and call_id and call_id not in self.board:
             self.ids[message.get("ActionID")] = call_id
+            by_route = message.get("Channel").startswith("Local/")
             self.board.add(
                 start(
                     call_id,
-                    trunk=message.get("Channel").partition("@")[2],
+                    form=Form.ROUTE if by_route else Form.TRUNK,
+                    trunk="" if by_route else message.get("Channel").partition("@")[2],
                     ring_seconds=int(message.get("Timeout") or 30_000) // 1000,
                     max_call_seconds=MAX_CALL_SECONDS,
                     now=self.now,

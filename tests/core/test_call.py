@@ -7,7 +7,7 @@ import pytest
 
 from adapter.core import call as life
 from adapter.core.call import NEXT, OVERTIME, PATIENCE, Call, Input, Phase
-from adapter.core.model import AmiEvent, Channel, ClaimedRow, Ending, OpenCall, Outcome
+from adapter.core.model import AmiEvent, Channel, ClaimedRow, Ending, Form, OpenCall, Outcome
 from adapter.core.outcomes import SOON
 
 ID = "11111111-1111-4111-8111-111111111111"
@@ -681,3 +681,179 @@ def test_nothing_moves_a_call_that_has_ended(step: Step) -> None:
 def test_what_to_hang_up() -> None:
     assert begin().hangup_id == ID
     assert replace(begin(), trunk_leg="mikopbx-1.1").hangup_id == "mikopbx-1.1"
+
+
+# Form route: the callee's leg is the one that a provider's name or the ;2 half points to
+
+HALF = "Local/60123456700@all_peers-00000001"
+SECOND = "33333333-3333-5333-8333-333333333333"
+FIRST_LEG, NEXT_LEG = "PJSIP/SIP-TRUNK-0000000A-00000001", "PJSIP/SIP-TRUNK-0000000B-00000002"
+
+
+def by_route(*steps: Step) -> Call:
+    call = life.start(ID, form=Form.ROUTE, trunk="", ring_seconds=30, max_call_seconds=900, now=NOW)
+    pair = (
+        new(0.0, f"{HALF};1"),
+        new(0.0, f"{HALF};2", SECOND),
+        state(0.2, "Ringing", f"{HALF};1"),
+        dial("DialState", 0.2, "RINGING", f"{HALF};1"),
+    )
+    return run(*pair, *steps, call=call)
+
+
+def tried(
+    start: float, end: float, cause: int, tech: int | None, *, ring: bool = False, n: int = 1
+) -> tuple[Step, ...]:
+    """One trunk leg, from its making to its Hangup."""
+    name, uniqueid = (FIRST_LEG, NEXT_LEG)[n - 1], f"mikopbx-1.{n}"
+    return (
+        new(start, name, uniqueid),
+        dial("DialBegin", start, name=name, uniqueid=uniqueid),
+        *((state(start + 0.1, "Ringing", name, uniqueid),) if ring else ()),
+        request(end, cause, tech, uniqueid),
+        dial("DialEnd", end, "NOANSWER", name, uniqueid),
+        hangup(end, cause, tech, name, uniqueid),
+    )
+
+
+def over(t: float, reason: int = 0) -> tuple[Step, ...]:
+    return (
+        hangup(t, 0, name=f"{HALF};1"),
+        failure(t, reason),
+        hangup(t, 16, name=f"{HALF};2", uniqueid=SECOND),
+    )
+
+
+def routed(*steps: Step) -> Ending:
+    call = by_route(*steps)
+    assert call.ending is not None
+    return call.ending
+
+
+def test_route_the_halves_ring_and_nobody_was_dialed() -> None:
+    call = by_route()
+    assert (call.phase, call.ringing_at, call.originated_at) == (Phase.SENT, None, None)
+    ending = routed(*over(0.4))
+    assert ending.outcome is Outcome.TRUNK_UNAVAILABLE
+    assert "no outgoing route took the number" in ending.reason
+
+
+def test_route_an_answer_by_the_pbx_itself_is_no_answer() -> None:
+    up = (state(0.5, "Up", f"{HALF};2", SECOND), state(0.5, "Up", f"{HALF};1"), response(0.5, "Success", 4))
+    down = (hangup(4, 16, name=f"{HALF};1"), hangup(4, 16, name=f"{HALF};2", uniqueid=SECOND))
+    assert by_route(*up).answered_at is None
+    ending = routed(*up, *down)
+    assert ending.outcome is Outcome.UNKNOWN, "somebody may have been there; nothing sends it again"
+    refused = routed(*tried(0.2, 0.4, 1, 404), *up, *down)
+    assert refused.outcome is Outcome.INVALID_NUMBER, "an announcement after the refusal"
+
+
+@pytest.mark.parametrize("name", ["PJSIP/carrier-user-00000001", "DAHDI/i1/60123456700-1"])
+def test_route_what_the_second_half_dials_is_the_callee_whatever_its_name(name: str) -> None:
+    uniqueid = "mikopbx-1.1"
+    begin_ = feed(
+        "DialBegin", 0.3, Channel=f"{HALF};2", Linkedid=ID, DestChannel=name, DestUniqueid=uniqueid, DestLinkedid=ID
+    )
+    call = by_route(new(0.2, name, uniqueid), begin_, state(2.0, "Up", name, uniqueid))
+    assert call.answered_at == PBX + 2.0
+    assert by_route(new(0.2, name, uniqueid), state(2.0, "Up", name, uniqueid)).answered_at is None
+
+
+def test_route_what_the_ai_dials_later_is_not_the_callee() -> None:
+    call = by_route(
+        new(0.2, FIRST_LEG, "mikopbx-1.1"),
+        state(1.0, "Up", FIRST_LEG, "mikopbx-1.1"),
+        response(1.0, "Success", 4),
+        *tried(5.0, 5.4, 34, 503, n=2),
+    )
+    assert (call.trunk_leg, call.trunk, call.phase) == ("mikopbx-1.1", "SIP-TRUNK-0000000A", Phase.TALKING)
+    call = run(
+        request(9.0, 16, uniqueid="mikopbx-1.1"), hangup(9.0, 16, name=FIRST_LEG, uniqueid="mikopbx-1.1"), call=call
+    )
+    assert call.ending is not None
+    assert (call.ending.outcome, call.ending.talk_seconds) == (Outcome.ANSWERED, 8)
+
+
+def test_route_our_timeout_while_it_rings() -> None:
+    leg = (new(0.2, FIRST_LEG, "mikopbx-1.1"), state(0.3, "Ringing", FIRST_LEG, "mikopbx-1.1"))
+    end = (
+        hangup(30, 0, name=f"{HALF};1"),
+        failure(30, 3),
+        dial("DialEnd", 30.01, "CANCEL", FIRST_LEG, "mikopbx-1.1"),
+        hangup(30.01, 19, 480, FIRST_LEG, "mikopbx-1.1"),
+    )
+    assert by_route(*leg, *end).phase is Phase.CLOSING, "a half is left"
+    ending = routed(*leg, *end, hangup(30.02, 16, name=f"{HALF};2", uniqueid=SECOND))
+    assert (ending.outcome, ending.sip_code) == (Outcome.NO_ANSWER, None)
+    assert ending.times.ended_at == PBX + 30.01
+
+
+def test_route_while_a_half_lives_the_next_leg_may_still_come() -> None:
+    waiting = by_route(*tried(0.2, 3.0, 19, 480, ring=True), tick(3.0 + PATIENCE + 60))
+    assert waiting.phase is Phase.CLOSING
+    again = run(new(70, NEXT_LEG, "mikopbx-1.2"), call=waiting)
+    assert (again.phase, again.trunk, again.trunk_leg) == (Phase.DIALING, "SIP-TRUNK-0000000B", "mikopbx-1.2")
+    assert (again.cause, again.ended_at, again.far_end) == (None, None, False)
+    answered = run(state(72, "Up", NEXT_LEG, "mikopbx-1.2"), call=again)
+    assert (answered.answered_at, answered.ringing_at) == (PBX + 72, PBX + 0.2 + 0.1)
+
+
+def test_route_patience_begins_anew_with_the_last_leg() -> None:
+    legs = (hangup(9.0, 0, name=f"{HALF};1"), hangup(9.0, 16, name=f"{HALF};2", uniqueid=SECOND))
+    call = by_route(*tried(0.2, 3.0, 1, 404), *legs, tick(9.0 + PATIENCE - 0.1))
+    assert call.phase is Phase.CLOSING
+    ended_ = run(tick(9.0 + PATIENCE), call=call).ending
+    assert ended_ is not None
+    assert ended_.outcome is Outcome.INVALID_NUMBER
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "outcome"),
+    [
+        ((19, 480, True), (34, 503, False), Outcome.NO_ANSWER),
+        ((19, 480, True), (1, 404, False), Outcome.NO_ANSWER),
+        ((19, 480, False), (21, 403, False), Outcome.NO_ANSWER),
+        ((21, 603, True), (21, 403, False), Outcome.DECLINED),
+        ((1, 404, False), (34, 503, False), Outcome.CONGESTION),
+        ((34, 503, False), (1, 404, False), Outcome.INVALID_NUMBER),
+        ((34, 503, False), (17, 486, False), Outcome.BUSY),
+        ((34, 503, False), (21, 603, True), Outcome.DECLINED),
+    ],
+)
+def test_route_the_last_leg_is_judged_but_never_as_less_than_what_rang(
+    first: tuple[int, int, bool], second: tuple[int, int, bool], outcome: Outcome
+) -> None:
+    one = tried(0.2, 1.0, first[0], first[1], ring=first[2])
+    two = tried(1.0, 1.5, second[0], second[1], ring=second[2], n=2)
+    ending = routed(*one, *two, *over(1.6))
+    assert ending.outcome is outcome
+    late = [two[0], *one[-3:], *two[1:]]
+    late_ending = routed(*one[:-3], *late, *over(1.6))
+    assert late_ending.outcome in {outcome, Outcome.UNKNOWN, Outcome.NO_ANSWER}, "the first leg's end came late"
+
+
+def test_route_found_again_between_two_routes_it_goes_on() -> None:
+    pair = (
+        Channel(name=f"{HALF};1", uniqueid=ID, linkedid=ID, up=False, duration=3),
+        Channel(name=f"{HALF};2", uniqueid=SECOND, linkedid=ID, up=False, duration=3),
+    )
+    call = by_route(new(0.2, FIRST_LEG, "mikopbx-1.1"), lost(2.0))
+    call = life.on_seen(call, pair, NOW + 3.0)
+    assert call.phase is Phase.DIALING, "no trunk leg right now, but the halves live"
+    leg = Channel(name=NEXT_LEG, uniqueid="mikopbx-1.2", linkedid=ID, up=True, duration=1)
+    call = life.on_seen(call, (*pair, leg), NOW + 5.0)
+    assert (call.trunk_leg, call.trunk, call.phase) == ("mikopbx-1.2", "SIP-TRUNK-0000000B", Phase.TALKING)
+    assert call.hangup_id == ID, "with only the trunk leg gone the next route would ring"
+
+
+def test_route_put_through_while_the_link_was_down_is_not_guessed() -> None:
+    call = by_route(new(0.2, FIRST_LEG, "mikopbx-1.1"), lost(0.5))
+    call = run(
+        hangup(9.0, 16, name=FIRST_LEG, uniqueid="mikopbx-1.1"),
+        response(9.0, "Success", 4),
+        hangup(9.0, 16, name=f"{HALF};1"),
+        hangup(9.0, 16, name=f"{HALF};2", uniqueid=SECOND),
+        call=call,
+    )
+    assert call.ending is not None
+    assert call.ending.outcome is Outcome.UNKNOWN

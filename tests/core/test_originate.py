@@ -22,6 +22,7 @@ from adapter.core.originate import (
     build,
     exact,
     journal_value,
+    other_id,
     plain,
     slot_of,
 )
@@ -77,6 +78,35 @@ def test_the_whole_action() -> None:
         ("Variable", "__CUSTOMER_NAME_B64=U2l0aQ=="),
         ("Variable", "__product=Tea"),
     )
+
+
+def test_the_whole_action_of_form_route() -> None:
+    originate = build(ROW, DialPlan(trunk="", form=Form.ROUTE))
+    assert originate.headers == (
+        ("Channel", "Local/60123456700@all_peers/n"),
+        ("Context", "all_peers"),
+        ("Exten", "999"),
+        ("Priority", "1"),
+        ("Timeout", "30000"),
+        ("Async", "true"),
+        ("ChannelId", CALL),
+        ("OtherChannelId", other_id(CALL)),
+        ("Variable", f"DB(mikopbx-adapter/904)=5000:{CALL}"),
+        ("Variable", "TIMEOUT(absolute)=930"),
+        ("Variable", "peer_mobile=1"),
+        ("Variable", f"__CALL_ID={CALL}"),
+        ("Variable", f"call_id={CALL}"),
+        ("Variable", f"__USER_ID={USER}"),
+        ("Variable", f"user_id={USER}"),
+    )
+    assert (originate.form, originate.trunk, originate.number_dialed) == (Form.ROUTE, "", "60123456700")
+
+
+@given(call_id=st.uuids().map(str))
+def test_the_second_half_has_an_id_of_its_own_and_of_the_same_length(call_id: str) -> None:
+    assert other_id(call_id) != call_id
+    assert len(other_id(call_id)) == len(call_id)
+    assert other_id(call_id) == other_id(call_id)
 
 
 def test_what_a_row_leaves_out_is_left_out() -> None:
@@ -287,7 +317,6 @@ def test_a_line_is_measured_in_bytes_with_its_name() -> None:
         {"caller_id": "AI <123>"},
         {"journal_family": "a/b"},
         {"number_style": "roman"},
-        {"form": Form.ROUTE},
         {"ring_seconds": 0},
         {"ring_seconds": 601},
         {"max_call_seconds": 0},
