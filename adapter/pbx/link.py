@@ -293,6 +293,8 @@ class PbxLink:
     def _note_readiness(self) -> None:
         """One line per change: ready, or why not."""
         problem = self._why_not()
+        if problem == UNHEARD:
+            return  # Over in a moment, one way or the other.
         if problem is None:
             if not self._was_ready:
                 say(log, logging.INFO, "pbx.ready", "calls may be placed", pbx=self.config.name, session=self._number)

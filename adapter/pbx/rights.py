@@ -38,8 +38,8 @@ def excess(allowed: Iterable[str]) -> str | None:
     if not granted:
         return None
     return (
-        f"the AMI user has the write right {_listed(granted)}, which the adapter never needs: a header smuggled into one"
-        " of its actions, or anybody who reads the password off the wire, could run programs on the PBX. Nobody is"
+        f"the AMI user has the write right {_listed(granted)}, which the adapter never needs: a header smuggled into"
+        " one of its actions, or anybody who reads the password off the wire, could run programs on the PBX. Nobody is"
         " called until it is taken away (AMI access); the adapter looks again as soon as the PBX has reloaded its AMI"
         " users. Calls in the air are followed"
     )
