@@ -1092,7 +1092,8 @@ begin
 end
 $$;
 
--- Edits by hand: a canceled row ends at once while it is queued, a new number is read anew.
+-- Edits by hand: a canceled row ends at once while it is queued, a new number is read anew. A live call is the adapter's:
+-- queued by hand it would be dialed beside itself, and done by hand its person would be free for another call.
 create or replace function public.call_queue_before_update()
 returns trigger
 language plpgsql security definer
@@ -1101,8 +1102,23 @@ as $$
 declare
   v_problem text;
 begin
-  new.updated_at := clock_timestamp();
+  if old.status in ('dialing', 'talking') and new.status = 'canceled' then
+    new.status := old.status;
+    new.cancel_requested := true;
+  elsif old.status in ('dialing', 'talking') and new.status <> old.status and not public.call_at_work() then
+    raise exception 'row % of call_queue is in a call: its status is set by the adapter; set cancel_requested to hang up',
+      old.id using errcode = 'check_violation', column = 'status';
+  end if;
+  if not public.call_at_work() then
+    new.updated_at := clock_timestamp();
+  end if;
   if old.status <> 'queued' then
+    if new.status = 'queued' then
+      -- It may have been edited while its last call lived. Without a number it ends at the next claim.
+      select (f.p_row).e164, (f.p_row).country, (f.p_row).zone
+      into new.e164, new.country, new.zone
+      from public.call_fill_number(new) f;
+    end if;
     return new;
   end if;
   if new.status = 'canceled' or (new.status = 'queued' and new.cancel_requested) then
@@ -1117,8 +1133,11 @@ begin
       return new;
     end if;
     new.status := 'done';
-    new.outcome := 'blocked';
-    new.ended_reason := v_problem;
+    new.outcome := coalesce(new.last_outcome, 'blocked');
+    new.ended_reason := case
+      when new.last_outcome is null then v_problem
+      else coalesce(new.last_reason || '; ', '') || 'not tried again: ' || v_problem
+    end;
   else
     return new;
   end if;
@@ -1129,6 +1148,15 @@ begin
   end if;
   return new;
 end
+$$;
+
+-- True inside call_sync_v1, which says so by a setting of its own.
+create or replace function public.call_at_work()
+returns boolean
+language sql stable
+set search_path = ''
+as $$
+  select coalesce(current_setting('mikopbx_adapter.at_work', true), '') = 'on'
 $$;
 
 -- Rings the doorbell: at most every 100 ms, because Realtime goes deaf for a minute when it gets more than 100 messages
@@ -1213,6 +1241,8 @@ create or replace trigger call_queue_before_update
   for each row
   when (
     new.updated_at = old.updated_at
+    or (old.status <> 'queued' and new.status = 'queued')
+    or (old.status in ('dialing', 'talking') and new.status not in ('dialing', 'talking'))
     or (
       old.status = 'queued'
       and (new.cancel_requested or new.status = 'canceled' or new.phone_number <> old.phone_number)
@@ -2003,7 +2033,13 @@ begin
     update public.call_queue set cancel_requested = true where id = p_row.id;
     return null;
   elsif p_row.e164 is null then
-    perform public.call_end_uncalled(p_row, 'the phone number is not known to be one', p_now);
+    perform public.call_end_uncalled(
+      p_row,
+      coalesce(
+        (select n.problem from public.call_number_v1(p_row.phone_number) n), 'the phone number is not known to be one'
+      ),
+      p_now
+    );
     return null;
   elsif p_row.trunk is not null and p_row.trunk is distinct from v_trunk then
     if exists (select from public.call_pbx x where x.trunk = p_row.trunk and x.lease_until > p_now) then
@@ -2423,6 +2459,8 @@ begin
   end if;
   perform public.call_lock();
   v_now := clock_timestamp();
+  -- What is written from here on is no edit by hand (call_at_work).
+  perform set_config('mikopbx_adapter.at_work', 'on', true);
 
   -- 1. What happened. One record that cannot be taken harms no other.
   for v_record in
@@ -2450,6 +2488,7 @@ begin
   select * into v_self from public.call_adapters a where a.adapter = p_adapter;
   v_fenced := v_self.incarnation is distinct from p_incarnation;
   if v_fenced then
+    perform set_config('mikopbx_adapter.at_work', 'off', true);
     return jsonb_build_object(
       'now', v_now, 'fenced', true, 'holder', false, 'lease_until', null, 'epoch', null,
       'claim_number', public.call_highest_claim(), 'recorded', v_recorded, 'refused', v_refused,
@@ -2502,6 +2541,7 @@ begin
     end;
   end if;
 
+  perform set_config('mikopbx_adapter.at_work', 'off', true);
   return jsonb_build_object(
     'now', v_now,
     'fenced', false,
@@ -2601,7 +2641,7 @@ begin
         'call_log_end', 'call_end_uncalled', 'call_room_made', 'call_settle', 'call_settle_held', 'call_end',
         'call_release', 'call_record', 'call_sweep_row', 'call_housekeep', 'call_lane_due', 'call_turns_refresh', 'call_turns_repair',
         'call_claimed', 'call_claim_row', 'call_claim', 'call_lock', 'call_highest_claim', 'call_open', 'call_register_v1',
-        'call_heartbeat', 'call_sync_v1', 'call_cancel_v1'
+        'call_heartbeat', 'call_sync_v1', 'call_cancel_v1', 'call_at_work'
       ])
   loop
     execute format('revoke all on function %s from public, anon, authenticated, service_role', v_function);

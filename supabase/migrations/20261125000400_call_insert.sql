@@ -270,7 +270,8 @@ begin
 end
 $$;
 
--- Edits by hand: a canceled row ends at once while it is queued, a new number is read anew.
+-- Edits by hand: a canceled row ends at once while it is queued, a new number is read anew. A live call is the adapter's:
+-- queued by hand it would be dialed beside itself, and done by hand its person would be free for another call.
 create or replace function public.call_queue_before_update()
 returns trigger
 language plpgsql security definer
@@ -279,8 +280,23 @@ as $$
 declare
   v_problem text;
 begin
-  new.updated_at := clock_timestamp();
+  if old.status in ('dialing', 'talking') and new.status = 'canceled' then
+    new.status := old.status;
+    new.cancel_requested := true;
+  elsif old.status in ('dialing', 'talking') and new.status <> old.status and not public.call_at_work() then
+    raise exception 'row % of call_queue is in a call: its status is set by the adapter; set cancel_requested to hang up',
+      old.id using errcode = 'check_violation', column = 'status';
+  end if;
+  if not public.call_at_work() then
+    new.updated_at := clock_timestamp();
+  end if;
   if old.status <> 'queued' then
+    if new.status = 'queued' then
+      -- It may have been edited while its last call lived. Without a number it ends at the next claim.
+      select (f.p_row).e164, (f.p_row).country, (f.p_row).zone
+      into new.e164, new.country, new.zone
+      from public.call_fill_number(new) f;
+    end if;
     return new;
   end if;
   if new.status = 'canceled' or (new.status = 'queued' and new.cancel_requested) then
@@ -295,8 +311,11 @@ begin
       return new;
     end if;
     new.status := 'done';
-    new.outcome := 'blocked';
-    new.ended_reason := v_problem;
+    new.outcome := coalesce(new.last_outcome, 'blocked');
+    new.ended_reason := case
+      when new.last_outcome is null then v_problem
+      else coalesce(new.last_reason || '; ', '') || 'not tried again: ' || v_problem
+    end;
   else
     return new;
   end if;
@@ -307,6 +326,15 @@ begin
   end if;
   return new;
 end
+$$;
+
+-- True inside call_sync_v1, which says so by a setting of its own.
+create or replace function public.call_at_work()
+returns boolean
+language sql stable
+set search_path = ''
+as $$
+  select coalesce(current_setting('mikopbx_adapter.at_work', true), '') = 'on'
 $$;
 
 -- Rings the doorbell: at most every 100 ms, because Realtime goes deaf for a minute when it gets more than 100 messages
@@ -391,6 +419,8 @@ create or replace trigger call_queue_before_update
   for each row
   when (
     new.updated_at = old.updated_at
+    or (old.status <> 'queued' and new.status = 'queued')
+    or (old.status in ('dialing', 'talking') and new.status not in ('dialing', 'talking'))
     or (
       old.status = 'queued'
       and (new.cancel_requested or new.status = 'canceled' or new.phone_number <> old.phone_number)

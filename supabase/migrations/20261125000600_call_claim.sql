@@ -250,7 +250,13 @@ begin
     update public.call_queue set cancel_requested = true where id = p_row.id;
     return null;
   elsif p_row.e164 is null then
-    perform public.call_end_uncalled(p_row, 'the phone number is not known to be one', p_now);
+    perform public.call_end_uncalled(
+      p_row,
+      coalesce(
+        (select n.problem from public.call_number_v1(p_row.phone_number) n), 'the phone number is not known to be one'
+      ),
+      p_now
+    );
     return null;
   elsif p_row.trunk is not null and p_row.trunk is distinct from v_trunk then
     if exists (select from public.call_pbx x where x.trunk = p_row.trunk and x.lease_until > p_now) then

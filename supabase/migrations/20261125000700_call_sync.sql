@@ -197,6 +197,8 @@ begin
   end if;
   perform public.call_lock();
   v_now := clock_timestamp();
+  -- What is written from here on is no edit by hand (call_at_work).
+  perform set_config('mikopbx_adapter.at_work', 'on', true);
 
   -- 1. What happened. One record that cannot be taken harms no other.
   for v_record in
@@ -224,6 +226,7 @@ begin
   select * into v_self from public.call_adapters a where a.adapter = p_adapter;
   v_fenced := v_self.incarnation is distinct from p_incarnation;
   if v_fenced then
+    perform set_config('mikopbx_adapter.at_work', 'off', true);
     return jsonb_build_object(
       'now', v_now, 'fenced', true, 'holder', false, 'lease_until', null, 'epoch', null,
       'claim_number', public.call_highest_claim(), 'recorded', v_recorded, 'refused', v_refused,
@@ -276,6 +279,7 @@ begin
     end;
   end if;
 
+  perform set_config('mikopbx_adapter.at_work', 'off', true);
   return jsonb_build_object(
     'now', v_now,
     'fenced', false,

@@ -6,7 +6,7 @@ from typing import Any
 import asyncpg
 import pytest
 
-from tests.supabase.helpers import OTHER, USER, Desk, connected, number
+from tests.supabase.helpers import OTHER, USER, Desk, answered, connected, number, outcome
 from tests.support.db import ROOT
 
 BAD: list[tuple[dict[str, Any], str]] = [
@@ -210,6 +210,51 @@ async def test_edits_by_hand_are_understood(desk: Desk) -> None:
     )
     await desk.connection.execute("update call_queue set phone_number = '0123456702' where id = $1", row_id)
     assert (await desk.claim_one())["e164"] == "+60123456702"
+
+
+@pytest.mark.parametrize("status", ["queued", "done"])
+async def test_the_status_of_a_live_call_is_not_set_by_hand(lasting_desk: Desk, status: str) -> None:
+    """Queued by hand it would be dialed beside its own call, done by hand its person would be free for another one."""
+    desk = lasting_desk
+    row_id = await desk.insert()
+    row = await desk.claim_one()
+    with pytest.raises(asyncpg.CheckViolationError, match="cancel_requested"):
+        await desk.connection.execute("update call_queue set status = $2 where id = $1", row_id, status)
+    assert (await desk.row(row_id))["status"] == "dialing"
+    await desk.sync([answered(row["call_id"])])
+    with pytest.raises(asyncpg.CheckViolationError, match="cancel_requested"):
+        await desk.connection.execute("update call_queue set status = $2 where id = $1", row_id, status)
+    await desk.sync([outcome(row["call_id"], "answered")])
+    await desk.settle()
+    assert (await desk.row(row_id))["outcome"] == "answered"
+
+
+async def test_a_live_call_set_to_canceled_by_hand_is_hung_up(desk: Desk) -> None:
+    row_id = await desk.insert()
+    row = await desk.claim_one()
+    await desk.connection.execute("update call_queue set status = 'canceled' where id = $1", row_id)
+    assert (await desk.row(row_id))["status"] == "dialing"
+    assert (await desk.sync())["commands"] == [{"kind": "hangup", "call_id": row["call_id"]}]
+    await desk.sync([outcome(row["call_id"], "canceled")])
+    assert (await desk.row(row_id))["outcome"] == "canceled"
+
+
+async def test_a_number_edited_while_it_is_dialed_counts_for_the_next_call(desk: Desk) -> None:
+    row_id = await desk.insert("0123456700", max_attempts=3, retry_seconds=0)
+    row = await desk.claim_one()
+    await desk.connection.execute("update call_queue set phone_number = '0123456701' where id = $1", row_id)
+    assert (await desk.row(row_id))["e164"] == "+60123456700", "the person who is being called"
+    await desk.sync([outcome(row["call_id"], "busy")])
+    await desk.due()
+    row = await desk.claim_one()
+    assert (row["phone_number"], row["e164"]) == ("0123456701", "+60123456701")
+    await desk.connection.execute("update call_queue set phone_number = 'nobody' where id = $1", row_id)
+    await desk.sync([outcome(row["call_id"], "busy")])
+    await desk.due()
+    assert await desk.claim() == []
+    ended = await desk.row(row_id)
+    assert (ended["status"], ended["outcome"]) == ("done", "busy")
+    assert "not tried again: the phone number" in ended["ended_reason"]
 
 
 async def test_a_canceled_row_put_back_with_its_flag_still_on_is_not_dialed(desk: Desk) -> None:
