@@ -139,6 +139,16 @@ class Changes:
         if not self._subscribers:
             self._idle.set()
 
+    def forget(self) -> None:
+        """A fault: every subscription is gone, as if its row in the database were deleted. The slot is read on."""
+        self._in_force.clear()
+
+    def stop_worker(self) -> None:
+        """A fault: the worker ends. Who was subscribed stays dead, untold; a new join starts another worker."""
+        self._subscribers.clear()
+        self._in_force.clear()
+        self._idle.set()
+
     async def stop(self) -> None:
         """Forget everybody and wait until the slot is gone."""
         self._subscribers.clear()

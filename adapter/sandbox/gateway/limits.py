@@ -35,7 +35,8 @@ class Limits:
     rows: int = 1000
     """Most rows one REST answer carries ("max rows" in a project's API settings)."""
     events_per_second: float = 100.0
-    """Messages a second over `RateWindow`'s minute; above, all of them are dropped and nobody is told."""
+    """Messages a second over `rate_seconds`; above, all of them are dropped and nobody is told."""
+    rate_seconds: int = 60
     frame_bytes: int = 5_000_000
     """A larger frame from a client ends its connection."""
     record_bytes: int = 1024 * 1024
@@ -53,17 +54,16 @@ class RateWindow:
     """Realtime's average over a minute: a burst uses up the minute's allowance and silences what follows."""
 
     per_second: float
+    seconds: int = 60
     _counts: deque[tuple[int, int]] = field(default_factory=deque)
     _sum: int = 0
-
-    SECONDS = 60
 
     def allows(self, now: float, count: int = 1) -> bool:
         """Count `count` messages at `now` (seconds of any steady clock); False = over the average, drop them."""
         second = int(now)
-        while self._counts and self._counts[0][0] <= second - self.SECONDS:
+        while self._counts and self._counts[0][0] <= second - self.seconds:
             self._sum -= self._counts.popleft()[1]
-        over = self._sum / self.SECONDS > self.per_second
+        over = self._sum / self.seconds > self.per_second
         if self._counts and self._counts[-1][0] == second:
             self._counts[-1] = (second, self._counts[-1][1] + count)
         else:

@@ -64,7 +64,7 @@ class Realtime:
 
     def __post_init__(self) -> None:
         self.changes = Changes(dsn=self.dsn, pool=self.pool, delays=self.delays, limits=self.limits)
-        self._rate = RateWindow(self.limits.events_per_second)
+        self._rate = RateWindow(self.limits.events_per_second, self.limits.rate_seconds)
 
     @property
     def joined(self) -> int:
@@ -118,6 +118,20 @@ class Realtime:
             task = asyncio.create_task(socket.ws.close(code=WSCloseCode.SERVICE_RESTART))
             self._closing.add(task)
             task.add_done_callback(self._closing.discard)
+
+    def reload(self) -> None:
+        """Say goodbye to every channel and close with 1012, as an operator's reload of the project does."""
+        for socket in list(self._sockets):
+            for channel in socket.channels.values():
+                payload = {"message": "Server requested disconnect", "status": "ok", "extension": "system"}
+                socket.push(topic=channel.topic, event="system", payload=dumps(payload), join_ref=channel.join_ref)
+            task = asyncio.create_task(self._flush_and_close(socket))
+            self._closing.add(task)
+            task.add_done_callback(self._closing.discard)
+
+    async def _flush_and_close(self, socket: Socket) -> bool:
+        await socket.flushed()
+        return await socket.ws.close(code=WSCloseCode.SERVICE_RESTART)
 
     def cut(self) -> int:
         """Cut every connection without a goodbye."""

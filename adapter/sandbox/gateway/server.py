@@ -40,7 +40,9 @@ class Gateway:
 
     Faults for tests: `http_fault` stands before every REST request; `deaf` makes joined channels silent, untold, as a
     real one can be (rows and broadcasts of that time are lost); `pause_realtime` shuts Realtime down as a restart
-    does; `drop_realtime_connections` cuts them as a broken network does.
+    does; `drop_realtime_connections` cuts them as a broken network does, `kill_realtime` as a killed server,
+    `reload_realtime` closes them as an operator's reload; `stop_replication` and `forget_subscriptions` leave joined
+    channels dead, untold, though their sockets and heartbeats are well.
     """
 
     url: str
@@ -98,6 +100,23 @@ class Gateway:
     def resume_realtime(self) -> None:
         """Accept websockets again."""
         self._realtime.paused = False
+
+    def kill_realtime(self) -> None:
+        """Cut every connection without a goodbye and refuse new ones (503) until `resume_realtime`."""
+        self._realtime.paused = True
+        self._realtime.cut()
+
+    def reload_realtime(self) -> None:
+        """Tell every channel "Server requested disconnect" and close with 1012; new connections are taken."""
+        self._realtime.reload()
+
+    def stop_replication(self) -> None:
+        """End the worker that reads the slot: who is subscribed hears nothing any more; a new join starts another."""
+        self._realtime.changes.stop_worker()
+
+    def forget_subscriptions(self) -> None:
+        """Lose every subscription, as if its row were deleted: who is subscribed hears nothing any more."""
+        self._realtime.changes.forget()
 
     def drop_realtime_connections(self) -> int:
         """Cut every websocket's TCP connection without a goodbye; returns how many."""

@@ -25,6 +25,9 @@ CHANNELS = 100
 RETRY_SECONDS = 5.0
 """The server tries a subscription again by itself when the database was in trouble."""
 
+FLUSH_SECONDS = 1.0
+"""A client that does not read for this long hears no last words."""
+
 CLAIMS_MISSING = "Fields `role` and `exp` are required in JWT"
 NOT_A_JWT = "The token provided is not a valid JWT"
 
@@ -169,6 +172,11 @@ class Socket:
         payload = dumps({"status": status, "response": response})
         self.push(topic=frame.topic, event="phx_reply", payload=payload, ref=frame.ref, join_ref=frame.join_ref)
 
+    async def flushed(self) -> None:
+        """Wait, but not long, until everything queued is written."""
+        with suppress(TimeoutError):
+            await asyncio.wait_for(self._out.join(), FLUSH_SECONDS)
+
     async def serve(self) -> None:
         """Until the connection ends."""
         writer = asyncio.create_task(self._write(), name="sandbox websocket writer")
@@ -193,6 +201,7 @@ class Socket:
         with suppress(ConnectionError, RuntimeError):  # Closed under our hands: the reader ends the connection.
             while True:
                 await self.ws.send_str(await self._out.get())
+                self._out.task_done()
 
     async def _received(self, message: WSMessage) -> bool:
         if message.type is WSMsgType.PING:
