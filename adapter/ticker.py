@@ -111,7 +111,7 @@ class Ticker:
         """Of our hold on the PBX, as the last answer told it."""
 
         self.database_problem: str | None = None
-        self.went_back: str | None = None
+        self.went_back: str | None = None if outbox.went_back is None else self._back_in_time(outbox.went_back)
         """Words when the database was restored to an earlier time: then nothing is claimed any more."""
 
     @property
@@ -135,6 +135,8 @@ class Ticker:
 
     async def run(self) -> None:
         """Tick until stopped; raises `Fenced` when this process must not go on."""
+        if self.went_back is not None:
+            say(log, logging.CRITICAL, "database.went_back", self.went_back)
         while not self._stop.is_set():
             rung = await self._wait()
             await self._turn(rung=rung)
@@ -275,21 +277,32 @@ class Ticker:
         for seq, words in reply.refused:
             await self._outbox.refuse(seq, words)
         await self._outbox.done(reply.recorded)
-        await self._check_time(reply.claim_number)
+        await self._check_time(reply)
         self._lease_until = started + LEASE_SECONDS if reply.holder else float("-inf")
 
-    async def _check_time(self, claim_number: int) -> None:
-        """The claim number only ever rises; a lower one means a restored backup, in which dialed rows wait again."""
+    async def _check_time(self, reply: SyncReply) -> None:
+        """The claim number only ever rises; a lower one means a restored backup, in which dialed rows wait again.
+
+        The rows tell as well: their own claim may have brought the number above all that we had seen.
+        """
         highest = self._outbox.highest_claim_number
-        if claim_number >= highest:
-            await self._outbox.note_claim_number(claim_number)
-        elif self.went_back is None:
-            self.went_back = (
-                f"the database gave claim number {claim_number} after {highest}: it was restored to an earlier time, "
-                "and rows dialed since wait there again. Nothing is dialed; calls in the air are followed. Mend "
-                "call_queue by the call_logs you have, then stop the adapter and move STATE_DIR away to start afresh"
-            )
-            say(log, logging.CRITICAL, "database.went_back", self.went_back)
+        lowest = min([reply.claim_number, *(row.claim_number - 1 for row in reply.rows)])
+        if self.went_back is not None:
+            return
+        if lowest >= highest:
+            await self._outbox.note_claim_number(reply.claim_number)
+            return
+        self.went_back = self._back_in_time(lowest)
+        say(log, logging.CRITICAL, "database.went_back", self.went_back)
+        await self._outbox.note_went_back(lowest)
+
+    def _back_in_time(self, number: int) -> str:
+        return (
+            f"the database counted from claim number {number} after {self._outbox.highest_claim_number}: it was "
+            "restored to an earlier time, and rows dialed since wait there again. Nothing is dialed; calls in the air "
+            "are followed. Stop the adapter, end the rows that were dialed (docs/database.md tells how), then move "
+            "STATE_DIR away and start afresh"
+        )
 
     async def _claimed(self, claim: Claim, reply: SyncReply, *, by_sweep: bool) -> None:
         self._claim = None

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -171,6 +172,41 @@ async def test_a_restored_database_stops_the_dialing_and_says_so(desk: Desk) -> 
     assert "restored" in desk.ticker.went_back
     assert all(request.claim_id is None for request in desk.database.requests[1:])
     assert desk.outbox.highest_claim_number == 50
+
+
+async def test_the_numbers_of_the_rows_tell_of_a_restored_database_too(desk: Desk) -> None:
+    """Restored by a few calls only: the very claim that would dial them again has brought the number above ours."""
+    await desk.outbox.note_claim_number(50)
+    again = (replace(row(1), claim_number=49), replace(row(2), claim_number=51))
+    desk.database.answers.append(reply(claim_number=51, rows=again, more=True))
+    await desk.turns(2)
+    assert desk.ticker.went_back is not None
+    assert "from claim number 48 after 50" in desk.ticker.went_back
+    assert desk.database.requests[1].claim_id is None
+    assert desk.outbox.highest_claim_number == 50
+
+
+async def test_rows_that_are_new_tell_nothing_of_the_kind(desk: Desk) -> None:
+    await desk.outbox.note_claim_number(50)
+    desk.database.answers.append(reply(claim_number=51, rows=(replace(row(1), claim_number=51),)))
+    await desk.turns(1)
+    assert desk.ticker.went_back is None
+    assert desk.outbox.highest_claim_number == 51
+
+
+async def test_a_restart_does_not_forget_that_the_database_was_restored(desk: Desk, tmp_path: Path) -> None:
+    await desk.outbox.note_claim_number(50)
+    desk.database.answers.append(reply(claim_number=40))
+    await desk.turns(1)
+    await desk.outbox.close()
+    outbox = Outbox(tmp_path / "outbox.sqlite3")
+    later = Desk(outbox)
+    later.database.answers.append(reply(claim_number=60, more=True))
+    await later.turns(2)
+    await outbox.close()
+    assert later.ticker.went_back is not None
+    assert "from claim number 40 after 50" in later.ticker.went_back
+    assert all(request.claim_id is None for request in later.database.requests)
 
 
 async def test_the_lease_counts_from_before_the_request(desk: Desk) -> None:

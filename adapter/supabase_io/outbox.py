@@ -61,6 +61,7 @@ class Outbox:
         self._items = {seq: _Item(at, body) for seq, at, body in kept.records}
         self._refused = kept.refused
         self._claim_number = kept.claim_number
+        self._went_back = kept.went_back
         self._next = kept.next_seq
         self._statements: list[Statement] = []
         self._waiting: list[asyncio.Future[None]] = []
@@ -93,6 +94,11 @@ class Outbox:
     def highest_claim_number(self) -> int:
         """Highest claim number ever seen; a lower one from the database means that it went back in time."""
         return self._claim_number
+
+    @property
+    def went_back(self) -> int | None:
+        """Claim number by which the database was found to have gone back in time, by this process or one before."""
+        return self._went_back or None
 
     @property
     def problem(self) -> str | None:
@@ -150,6 +156,13 @@ class Outbox:
         if number > self._claim_number:
             self._claim_number = number
             await self._write([outbox_file.claim_number(number)])
+
+    async def note_went_back(self, number: int) -> None:
+        """Remember that the database went back in time; returns when it is on disk. Only a new STATE_DIR forgets it:
+        after a restart the numbers may have risen again, and the rows dialed since the backup wait all the same."""
+        if not self._went_back:
+            self._went_back = max(number, 1)
+            await self._write([outbox_file.went_back(self._went_back)])
 
     async def close(self) -> None:
         """Write what waits, with one last try, and close the file; safe to call twice."""
@@ -222,6 +235,8 @@ class Outbox:
         if self._broken:
             # Memory knows every record that is still wanted; all of them go into the sound file.
             known = [outbox_file.put(seq, item.at, item.body) for seq, item in self._items.items()]
+            if self._went_back:
+                known.append(outbox_file.went_back(self._went_back))
             statements = [*known, outbox_file.claim_number(self._claim_number), *statements]
             await in_thread(self._db.close)
             self._db, _ = await in_thread(_open_or_replace, self._path)

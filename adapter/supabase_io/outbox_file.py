@@ -47,6 +47,9 @@ class Kept:
 
     refused: int
     claim_number: int
+    went_back: int
+    """Claim number by which the database was found to have gone back in time; 0 if it never was."""
+
     next_seq: int
 
 
@@ -72,6 +75,11 @@ def claim_number(number: int) -> Statement:
     sql = """insert into meta values ('claim_number', ?)
              on conflict (name) do update set value = max(value, excluded.value)"""
     return sql, (number,)
+
+
+def went_back(number: int) -> Statement:
+    """Keep the claim number by which the database was found to have gone back in time."""
+    return "insert or replace into meta values ('went_back', ?)", (number,)
 
 
 def open_file(path: Path) -> tuple[sqlite3.Connection, Kept]:
@@ -130,6 +138,7 @@ def _prepared(db: sqlite3.Connection) -> Kept:
         records=records,
         refused=_number(db, "select count(*) from refused"),
         claim_number=_number(db, "select coalesce(max(value), 0) from meta where name = 'claim_number'"),
+        went_back=_number(db, "select coalesce(max(value), 0) from meta where name = 'went_back'"),
         next_seq=1
         + _number(db, "select coalesce(max(seq), 0) from (select seq from record union all select seq from refused)"),
     )
