@@ -185,13 +185,25 @@ async def test_no_call_goes_into_a_void(tmp_path: Path) -> None:
 
 
 async def test_rows_are_dialed_though_realtime_is_deaf(tmp_path: Path) -> None:
-    """Promise 8: the bell is a hint; the sweep finds the rows, says so, and the link is rebuilt."""
+    """Promise 8: the bell is a hint; the sweep finds the rows, the heartbeat says so, and the link is rebuilt."""
     async with _world(tmp_path) as world:
         await _until(world, "exists (select from call_adapters where status ->> 'ready' = 'true')")
+        await _until(world, f"exists (select from call_adapters where {BELL} ->> 'state' = 'live')")
         world.gateway.deaf = True
-        await _queue(world, "21", 2)
-        await _until(world, ALL_DONE)
-        assert len(world.pbx.calls) == 2
+        for first in range(3):  # A row that meets the sweep of the bell's own beginning proves nothing.
+            await _queue(world, "21", first=first)
+            await _until(world, ALL_DONE)
+        assert len(world.pbx.calls) == 3
+        await _until(world, f"exists (select from call_adapters where ({BELL} ->> 'deaf')::boolean)")
+        await _until(world, f"exists (select from call_adapters where {BELL} ->> 'problem' like '%silent%')")
+        world.gateway.deaf = False
+        await _queue(world, "21", first=9)
+        healed = f"{BELL} ->> 'state' = 'live' and {BELL} ->> 'problem' is null"
+        await _until(world, f"exists (select from call_adapters where {healed})")
+        assert _events(world).count("bell.deaf") == _events(world).count("bell.hears") == 1
+
+
+BELL = "(status -> 'doorbell')"
 
 
 async def test_outcomes_survive_an_outage_of_supabase_and_a_kill(tmp_path: Path) -> None:

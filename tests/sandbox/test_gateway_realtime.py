@@ -535,6 +535,44 @@ async def test_pausing_is_a_restart_of_the_server(here: World, speaker: Client) 
         assert here.gateway.realtime_channels == 1
 
 
+async def test_killing_cuts_without_a_goodbye_and_refuses_until_resumed(here: World, speaker: Client) -> None:
+    await speaker.join("q")
+    here.gateway.kill_realtime()
+    message = await asyncio.wait_for(speaker.ws.receive(), 5)
+    assert (message.type, speaker.ws.close_code) == (WSMsgType.CLOSED, 1006)
+    with pytest.raises(aiohttp.WSServerHandshakeError):
+        async with client(here.gateway):
+            pass
+    here.gateway.resume_realtime()
+    async with client(here.gateway) as again:
+        await again.join("q")
+
+
+async def test_reloading_says_goodbye_and_takes_new_connections(here: World, speaker: Client) -> None:
+    await speaker.subscribe("q", inserts("call_queue"))
+    here.gateway.reload_realtime()
+    frame = await speaker.next()
+    assert frame["payload"] == {"message": "Server requested disconnect", "status": "ok", "extension": "system"}
+    message = await asyncio.wait_for(speaker.ws.receive(), 5)
+    assert (message.type, message.data) == (WSMsgType.CLOSE, 1012)
+    async with client(here.gateway) as again:
+        await again.join("q")
+
+
+@pytest.mark.parametrize("fault", ["stop_replication", "forget_subscriptions"])
+async def test_a_dead_subscription_stays_dead_until_it_is_joined_anew(here: World, speaker: Client, fault: str) -> None:
+    await speaker.subscribe("q", inserts("call_queue"))
+    getattr(here.gateway, fault)()
+    async with client(here.gateway) as other:
+        await other.subscribe("q", inserts("call_queue"))
+        await here.run("insert into call_queue (phone) values ('a')")
+        assert data(await other.next())["record"]["phone"] == "a"
+        await speaker.silence(5 * SHORT.poll)
+        await speaker.subscribe("r", inserts("call_queue"))
+        await here.run("insert into call_queue (phone) values ('b')")
+        assert data(await speaker.next())["record"]["phone"] == "b"
+
+
 async def test_dropping_cuts_without_a_goodbye(here: World, speaker: Client) -> None:
     await speaker.subscribe("q", inserts("call_queue"))
     assert here.gateway.drop_realtime_connections() == 1
