@@ -175,7 +175,11 @@ SIP_CODES: Mapping[int, Sense] = {
 }
 """SIP codes with a meaning of their own; 5xx is a fault, every other final code a refusal."""
 
+FORWARDED = "FORWARD"
+"""Stands in for DialEnd's word where it names whom the carrier redirected us to; nobody is called there."""
+
 DIAL_STATUSES: Mapping[str, Sense] = {
+    FORWARDED: Sense.REFUSAL,
     "BUSY": Sense.BUSY,
     "CONGESTION": Sense.FAULT,
     "CHANUNAVAIL": Sense.REFUSAL,
@@ -238,4 +242,6 @@ def reason(outcome: Outcome, *, cause: int | None = None, sip_code: int | None =
         words = CAUSE_WORDS.get(cause)
         codes.append(f"cause {cause}" + (f", {words}" if words else ""))
     text = detail or RULES[outcome].words
-    return f"{text} ({'; '.join(codes)})" if codes else text
+    told = f"({'; '.join(codes)})"
+    # A detail that quotes another reason ends with the same codes already.
+    return f"{text} {told}" if codes and not text.endswith(told) else text

@@ -132,3 +132,8 @@ def test_words() -> None:
 def test_a_header_an_event_has_not_is_empty() -> None:
     event = AmiEvent(name="Hangup", fields={"Cause": "16"})
     assert (event.get("Cause"), event.get("TechCause"), event.at) == ("16", "", None)
+
+
+def test_codes_are_told_once() -> None:
+    inner = reason(Outcome.REJECTED, cause=21, sip_code=403)
+    assert reason(Outcome.UNKNOWN, cause=21, sip_code=403, detail=f"its last word was: {inner}").count("SIP 403") == 1
