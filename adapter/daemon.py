@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from tenacity import AsyncRetrying, retry_if_exception_type, wait_random_exponential
 
 from adapter import __version__, clock
-from adapter.core.model import ClaimedRow, Ending, OpenCall, Record
+from adapter.core.model import ClaimedRow, Ending, Form, OpenCall, Record
 from adapter.core.numbers import NumberStyle
 from adapter.core.originate import DialPlan
 from adapter.core.policy import AiBreaker, TrunkBreaker, room
@@ -76,9 +76,13 @@ class Daemon:
         self._trunk = TrunkBreaker()
         self._watchdog = Watchdog()
         self._hang_ups: set[asyncio.Task[None]] = set()
+        by_route = settings["DIAL_FORM"] is Form.ROUTE
+        self._own_trunk: str = "" if by_route else settings["TRUNK"]
+        """Empty in form route, where MikoPBX chooses."""
+
         self._plan = DialPlan(
             form=settings["DIAL_FORM"],
-            trunk=settings["TRUNK"],
+            trunk=self._own_trunk,
             ai_context=settings["AI_CONTEXT"],
             ai_extension=settings["AI_EXTENSION"],
             caller_id=settings["CALLER_ID"] or None,
@@ -93,7 +97,8 @@ class Daemon:
             ended=self._ended,
             wall=clock.wall,
             clock=clock.boot,
-            trunk=settings["TRUNK"],
+            form=settings["DIAL_FORM"],
+            trunk=self._own_trunk,
             ring_seconds=settings["RING_SECONDS"],
             max_call_seconds=settings["MAX_CALL_SECONDS"],
             no_answer_word=settings["NO_ANSWER_WORD"],
@@ -252,7 +257,7 @@ class Daemon:
             "pbx": self._settings.pbx_name,
             "ready": status.ready and not self._stopping,
             "pbx_boot": status.boot,
-            "trunk": self._settings["TRUNK"],
+            "trunk": self._own_trunk or None,
             "form": self._settings["DIAL_FORM"].value,
             "live": self._follower.in_air,
             "version": __version__,

@@ -11,7 +11,7 @@ from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 
-from adapter.core.model import CallTimes, ClaimedRow, Ending, Outcome, Record, ReleaseCause, ReleaseRecord
+from adapter.core.model import CallTimes, ClaimedRow, Ending, Form, Outcome, Record, ReleaseCause, ReleaseRecord
 from adapter.core.originate import DialPlan, Originate, RowRefused, build
 from adapter.core.outcomes import outcome_record
 from adapter.follower import Follower
@@ -150,6 +150,14 @@ class Dialer:
         except RowRefused as refusal:
             await self._block(row.call_id, str(refusal))
             return
+        if originate.form is Form.ROUTE:
+            routes = self._link.routes
+            if routes is None:
+                await self._release(row, ReleaseCause.NOT_SENT, "the outgoing routes could not be looked at")
+                return
+            if (words := routes.refusal(originate.number_dialed)) is not None:
+                await self._block(row.call_id, words)
+                return
         await self._send(taken, originate)
 
     async def _send(self, taken: Taken, originate: Originate) -> None:

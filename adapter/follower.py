@@ -14,7 +14,7 @@ from typing import assert_never
 
 from adapter.core.call import resume, start
 from adapter.core.calls import Board, Change, Ended
-from adapter.core.model import AnsweredMark, Channel, ClaimedRow, Ending, OpenCall, Record, ReleaseRecord
+from adapter.core.model import AnsweredMark, Channel, ClaimedRow, Ending, Form, OpenCall, Record, ReleaseRecord
 from adapter.core.originate import Originate, slot_of
 from adapter.core.outcomes import outcome_record
 from adapter.core.recovery import End, Follow, Journal, Release, Wait, judge
@@ -67,6 +67,7 @@ class Follower:
         wall: Callable[[], float],
         clock: Callable[[], float],
         trunk: str,
+        form: Form = Form.TRUNK,
         ring_seconds: int,
         max_call_seconds: int,
         no_answer_word: str,
@@ -79,6 +80,7 @@ class Follower:
         self._wall = wall
         self._clock = clock
         self._trunk = trunk
+        self._form = form
         self._ring_seconds = ring_seconds
         self._max_call_seconds = max_call_seconds
         self._no_answer_word = no_answer_word
@@ -118,6 +120,7 @@ class Follower:
         self._board.add(
             start(
                 row.call_id,
+                form=originate.form,
                 trunk=originate.trunk,
                 ring_seconds=originate.ring_seconds,
                 max_call_seconds=self._max_call_seconds,
@@ -282,6 +285,7 @@ class Follower:
         self._board.add(
             resume(
                 doubt.call,
+                form=self._form,
                 trunk=self._trunk,
                 ring_seconds=doubt.call.row.ring_seconds or self._ring_seconds,
                 max_call_seconds=self._max_call_seconds,
@@ -321,4 +325,4 @@ class Follower:
             cause=ending.hangup_cause,
             sip=ending.sip_code,
         )
-        return outcome_record(call_id, ending, trunk=self._trunk, no_answer_word=self._no_answer_word)
+        return outcome_record(call_id, ending, trunk=change.call.trunk, no_answer_word=self._no_answer_word)

@@ -21,7 +21,7 @@ def env_example() -> str:
             group = setting.group
             lines += ["", f"# ---- {group}"]
         lines += ["", *_wrapped(setting.why)]
-        required = setting.default is MISSING or setting.name == "SUPABASE_SERVICE_ROLE_KEY"
+        required = setting.default is MISSING or setting.name in {"SUPABASE_SERVICE_ROLE_KEY", "TRUNK"}
         lines.append(f"{setting.name}={setting.example}" if required else f"#{setting.name}={setting.default}")
     return "\n".join(lines) + "\n"
 

@@ -97,9 +97,10 @@ def _url(value: str) -> str:
 
 
 def _form(value: str) -> Form:
-    if value.lower() != Form.TRUNK:
-        raise ValueError("must be trunk (the only way of dialing so far)")
-    return Form.TRUNK
+    try:
+        return Form(value.lower())
+    except ValueError:
+        raise ValueError("must be one of " + ", ".join(Form)) from None
 
 
 def _path(value: str) -> Path:
@@ -191,15 +192,18 @@ SETTINGS: tuple[Setting, ...] = (
         name="TRUNK",
         group=_DIALING,
         parse=_matching(r"[A-Za-z0-9_-]{1,64}", "must be the provider id, like SIP-TRUNK-1A2B3C4D"),
+        default="",
         example="SIP-TRUNK-1A2B3C4D",
-        why="Provider id (the provider page's address shows it); the display name does not work.",
+        why="Provider id (the provider page's address shows it); the display name does not work. Required with "
+        "DIAL_FORM=trunk; not used with route, where MikoPBX chooses.",
     ),
     Setting(
         name="DIAL_FORM",
         group=_DIALING,
         parse=_form,
         default=Form.TRUNK,
-        why="trunk: the callee first, straight through the provider; the clearest outcomes and no hidden second ring.",
+        why="trunk: the callee first, straight through the provider; the clearest outcomes and no hidden second ring. "
+        "route: by MikoPBX's own outgoing routes; a number that two of them match is refused, for it would ring twice.",
     ),
     Setting(
         name="NUMBER_STYLE",
@@ -395,7 +399,7 @@ def read(environ: Mapping[str, str], env_file: Path | None = None) -> Settings:
         problems += _across(values)
     else:
         keys = ("SUPABASE_SERVICE_ROLE_KEY", "SUPABASE_SECRET_KEY")
-        problems += _keys({name: values.get(name, "") for name in keys})
+        problems += _keys({name: values.get(name, "") for name in keys}) + _trunk(values)
     if problems:
         raise SettingsError(problems)
     return Settings(values, sources)
@@ -410,8 +414,14 @@ def _keys(values: Mapping[str, Any]) -> list[str]:
     return []
 
 
+def _trunk(values: Mapping[str, Any]) -> list[str]:
+    if values.get("DIAL_FORM") is Form.TRUNK and values.get("TRUNK") == "":
+        return ["TRUNK is missing. " + _BY_NAME["TRUNK"].why]
+    return []
+
+
 def _across(values: Mapping[str, Any]) -> list[str]:
-    problems = _keys(values)
+    problems = _keys(values) + _trunk(values)
     if values["MAX_CALLS_PER_USER"] > values["MAX_CALLS"] and values["MAX_CALLS_PER_USER"] != 10:
         problems.append("MAX_CALLS_PER_USER is above MAX_CALLS; it could never be reached.")
     # A call that fails writes its journal entry once more at that moment (seen on a real Asterisk). It must not fall on

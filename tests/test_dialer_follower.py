@@ -20,6 +20,7 @@ from adapter.core.model import (
 )
 from adapter.core.originate import DialPlan
 from adapter.core.recovery import SETTLE
+from adapter.core.routes import Routes, Step
 from adapter.dialer import FRESH_SECONDS, HOLD_SECONDS, Dialer
 from adapter.follower import Follower
 from adapter.pbx import Down, Event, NotSent, PbxLink, Refused, Unsure
@@ -40,7 +41,8 @@ def _quick_breath(monkeypatch: pytest.MonkeyPatch) -> None:
 class Desk:
     """Dialer and follower around a link moved by hand, with a clock moved by hand."""
 
-    def __init__(self) -> None:
+    def __init__(self, form: Form = Form.TRUNK) -> None:
+        trunk = TRUNK if form is Form.TRUNK else ""
         self.link = HandLink()
         self.records: list[Record] = []
         self.endings: list[Ending] = []
@@ -52,7 +54,8 @@ class Desk:
             ended=self.endings.append,
             wall=lambda: self.now,
             clock=lambda: self.now,
-            trunk=TRUNK,
+            form=form,
+            trunk=trunk,
             ring_seconds=30,
             max_call_seconds=900,
             no_answer_word="no_answered",
@@ -62,7 +65,7 @@ class Desk:
         self.dialer = Dialer(
             link=cast("PbxLink", self.link),
             follower=self.follower,
-            plan=DialPlan(form=Form.TRUNK, trunk=TRUNK, ai_context="all_peers", ai_extension="999", region="MY"),
+            plan=DialPlan(form=form, trunk=trunk, ai_context="all_peers", ai_extension="999", region="MY"),
             store=self._store,
             may_dial=lambda: self.why_not,
             clock=lambda: self.now,
@@ -103,8 +106,8 @@ class Desk:
 
 
 @asynccontextmanager
-async def _desk() -> AsyncIterator[Desk]:
-    desk = Desk()
+async def _desk(form: Form = Form.TRUNK) -> AsyncIterator[Desk]:
+    desk = Desk(form)
     tasks = [asyncio.create_task(part) for part in (desk.follower.run(), desk.follower.breathe(), desk.dialer.run())]
     desk.link.come_up()
     await asyncio.sleep(0)
@@ -429,3 +432,50 @@ async def test_an_error_in_one_call_ends_the_dialer() -> None:
     desk.dialer.take((ROW,), desk.now)
     with pytest.RaisesGroup(LookupError):
         await asyncio.wait_for(desk.dialer.run(), 5)
+
+
+# Form route
+
+
+def _routes(*patterns: str) -> Routes:
+    return Routes.read(
+        Step(
+            "GosubIf", f'$["${{REGEX("{pattern}" ${{EXTEN}})}}" == "1"]?SIP-TRUNK-5A0D000{n}-{n}-outgoing,${{EXTEN}},1'
+        )
+        for n, pattern in enumerate(patterns)
+    )
+
+
+@pytest.mark.parametrize(
+    ("patterns", "words"), [(("^60", "^601"), "2 outgoing routes"), (("^65",), "no outgoing route")]
+)
+async def test_by_route_a_number_that_would_ring_twice_or_nowhere_is_never_sent(
+    patterns: tuple[str, ...], words: str
+) -> None:
+    async with _desk(Form.ROUTE) as desk:
+        desk.link.routes = _routes(*patterns)
+        desk.dialer.take((ROW,), desk.now)
+        await desk.until(lambda: desk.records)
+        assert desk.outcome().ending.outcome is Outcome.BLOCKED
+        assert words in desk.outcome().ending.reason
+        assert desk.link.sent == []
+        assert desk.follower.in_air == 0
+
+
+async def test_by_route_nothing_is_sent_while_the_routes_are_not_known() -> None:
+    async with _desk(Form.ROUTE) as desk:
+        desk.dialer.take((ROW,), desk.now)
+        assert "routes" in await _released(desk, ReleaseCause.NOT_SENT)
+        assert desk.link.sent == []
+
+
+async def test_by_route_the_record_names_the_provider_that_was_dialed() -> None:
+    async with _desk(Form.ROUTE) as desk:
+        desk.link.routes = _routes("^60")
+        await _sent(desk)
+        await _ring_and_answer(desk)
+        await desk.follower.hang_up(CALL)
+        assert desk.link.hung_up == [CALL]
+        desk.tell("Hangup", 1010.0, Cause="16")
+        await desk.until(lambda: len(desk.records) == 2)
+        assert desk.outcome().trunk == TRUNK

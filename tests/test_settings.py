@@ -170,6 +170,14 @@ def test_every_setting_says_why() -> None:
     assert len({setting.name for setting in SETTINGS}) == len(SETTINGS)
 
 
+def test_the_trunk_is_asked_for_only_where_it_is_used() -> None:
+    without = {name: value for name, value in REQUIRED.items() if name != "TRUNK"}
+    with pytest.raises(SettingsError, match=r"TRUNK is missing.*Required with DIAL_FORM=trunk"):
+        read(without)
+    settings = read({**without, "DIAL_FORM": "Route"})
+    assert (settings["DIAL_FORM"], settings["TRUNK"]) == (Form.ROUTE, "")
+
+
 def test_generated_files_are_current() -> None:
     assert (ROOT / ".env.example").read_text("utf-8") == env_example()
     assert (ROOT / "docs/reference/settings.md").read_text("utf-8") == settings_page()

@@ -4,10 +4,13 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 
 from adapter.core.model import Form
+from adapter.core.routes import CONTEXT, Routes, RoutesUnreadable, Step
 from adapter.pbx.config import PbxConfig
 from adapter.pbx.replies import LinkDown
 
 GetVar = Callable[[str], Awaitable[str]]
+ShowDialplan = Callable[[str], Awaitable[tuple[Step, ...]]]
+"""Context → its steps."""
 
 WHERE: Mapping[str, tuple[str, ...]] = {"all_peers": ("applications", "internal")}
 """Contexts in which the AI extension must exist. all_peers itself accepts anything: with the extension missing and a
@@ -23,14 +26,36 @@ class Guards:
 
     ai: str | None
     trunk: str | None
+    """Form route: about the outgoing routes, which stand in for the trunk."""
+
+    routes: Routes | None = None
+    """Form route: the outgoing routes as they are now."""
 
 
 NOT_LOOKED = Guards(ai="AI extension and trunk have not been looked at yet", trunk=None)
 
 
-async def look(getvar: GetVar, config: PbxConfig) -> Guards:
-    """Both guards once. A link that is lost meanwhile shows as a problem too."""
-    return Guards(ai=await _said(ai_problem(getvar, config)), trunk=await _said(trunk_problem(getvar, config)))
+async def look(getvar: GetVar, show: ShowDialplan, config: PbxConfig) -> Guards:
+    """All guards once. A link that is lost meanwhile shows as a problem too."""
+    ai = await _said(ai_problem(getvar, config))
+    if config.form is Form.ROUTE:
+        problem, routes = await read_routes(show)
+        return Guards(ai=ai, trunk=problem, routes=routes)
+    return Guards(ai=ai, trunk=await _said(trunk_problem(getvar, config)))
+
+
+async def read_routes(show: ShowDialplan) -> tuple[str | None, Routes | None]:
+    """The outgoing routes, or words about why nobody is called by them: a number that two of them match rings twice,
+    so what cannot be read cannot be used."""
+    try:
+        return None, Routes.read(await show(CONTEXT))
+    except LinkDown as error:
+        return f"the outgoing routes cannot be looked at: {error}", None
+    except RoutesUnreadable as error:
+        return (
+            f"the PBX's outgoing routes cannot be judged ({error}): nobody is called by route, since a number that two"
+            " routes take would ring twice; use DIAL_FORM=trunk, or write the route as MikoPBX does"
+        ), None
 
 
 async def ai_problem(getvar: GetVar, config: PbxConfig) -> str | None:

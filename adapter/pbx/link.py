@@ -10,6 +10,7 @@ from typing import Any
 from tenacity import AsyncRetrying, RetryCallState, retry_if_exception_type, wait_random, wait_random_exponential
 
 from adapter.core.model import AmiEvent, Channel
+from adapter.core.routes import Routes
 from adapter.log import say
 from adapter.pbx import questions, rights
 from adapter.pbx.config import PbxConfig, Timings
@@ -94,6 +95,12 @@ class PbxLink:
             queued=self.messages.qsize(),
             lost_messages=self._unreadable + (session.unreadable if session else 0),
         )
+
+    @property
+    def routes(self) -> Routes | None:
+        """The outgoing routes as they were at the last look (login, Reload, every `guard_seconds`); None outside form
+        route, and while they cannot be judged."""
+        return self._guards.routes if self._session is not None else None
 
     async def run(self) -> None:
         """Keep a session alive until canceled. Raises only what is an error of this program."""
@@ -263,10 +270,11 @@ class PbxLink:
 
     async def _guard(self, session: Session) -> None:
         getvar = partial(questions.getvar, session, self._timings)
+        show = partial(questions.dialplan, session, self._timings)
         while not session.lost.done():
             self._look_now.clear()
             asked_at = asyncio.get_running_loop().time()
-            seen = await look(getvar, self.config)
+            seen = await look(getvar, show, self.config)
             if session.lost.done():
                 return
             # The answers came after everything the PBX had said before them, so silence is silence.

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 
 from adapter.core.model import Channel
+from adapter.core.routes import Step
 from adapter.pbx.config import Timings
 from adapter.pbx.replies import LinkDown
 from adapter.pbx.session import Session
@@ -12,6 +13,7 @@ JOURNAL = "mikopbx-adapter"
 
 NOT_IN_DATABASE = "Database entry not found"
 NO_SUCH_CHANNEL = "No such channel"
+NO_SUCH_CONTEXT = "Did not find context"
 UP = "6"
 """ChannelState of a leg that was answered."""
 
@@ -46,6 +48,21 @@ async def channels(session: Session, timings: Timings) -> tuple[Channel, ...]:
     if last.get("EventList") != "Complete" or last.get("ListItems") != str(len(legs)):
         raise LinkDown("the PBX gave a list of channels that is not whole")
     return tuple(_channel(leg) for leg in legs)
+
+
+async def dialplan(session: Session, timings: Timings, context: str) -> tuple[Step, ...]:
+    """Every priority of one context, in order; none where the PBX has no such context."""
+    answer = await session.ask("ShowDialPlan", ("Context", context), seconds=timings.answer, many=True)
+    if not answer.ok:
+        if answer.message.startswith(NO_SUCH_CONTEXT):
+            return ()
+        raise LinkDown(f"the PBX did not show its context {context} ({answer.message})")
+    *lines, last = answer.items or ({},)
+    if last.get("EventList") != "Complete" or last.get("ListItems") != str(len(lines)):
+        raise LinkDown(f"the PBX showed its context {context} and did not come to the end")
+    return tuple(
+        Step(line.get("Application", ""), line.get("AppData", "")) for line in lines if line.get("Application")
+    )
 
 
 async def journal(session: Session, timings: Timings, slot: int) -> str | None:

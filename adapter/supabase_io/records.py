@@ -51,7 +51,7 @@ def encode(record: Record) -> dict[str, Any]:
                 **_times(ending.times),
                 "talk_seconds": ending.talk_seconds,
                 "estimated": ending.estimated,
-                "trunk": record.trunk,
+                "trunk": record.trunk or None,
             }
         case ReleaseRecord():
             out = {

@@ -192,3 +192,56 @@ async def test_a_heard_call_ends_the_suspicion() -> None:
         assert await link.originate(order()) == Accepted()
         await pbx.wait_for("Ping", len(pbx.seen("Ping")) + 2)
         assert link.status.ready
+
+
+ROUTE = "GosubIf", '$["${REGEX("^60" ${EXTEN})}" == "1"]?SIP-TRUNK-0A0B0C0D-1-outgoing,${EXTEN},1'
+SECOND = "GosubIf", '$["${REGEX("^601" ${EXTEN})}" == "1"]?SIP-TRUNK-0000000B-2-outgoing,${EXTEN},1'
+RELOAD = event("Reload", ("Privilege", "system,all"), ("Module", "All"), ("Status", "0"))
+
+
+async def test_form_route_reads_the_routes_at_login_and_when_they_change() -> None:
+    async with AmiServer.started() as pbx:
+        pbx.dialplan["outgoing"] = [("Ringing", ""), ROUTE]
+        async with linked(pbx, form=Form.ROUTE, trunk="", guard_seconds=60) as link:
+            assert link.status.ready
+            assert link.routes is not None
+            assert link.routes.refusal("60123456700") is None
+            pbx.dialplan["outgoing"].append(SECOND)
+            await pbx.emit(RELOAD)
+            await until(lambda: link.routes is not None and link.routes.refusal("60123456700") is not None)
+            assert link.status.ready, "other numbers go on"
+
+
+@pytest.mark.parametrize(
+    ("steps", "words"),
+    [
+        (None, "no outgoing route"),
+        ([("Ringing", "")], "no outgoing route"),
+        ([("GosubIf", "${FOO}?SIP-TRUNK-0A0B0C0D-1-outgoing,${EXTEN},1")], "not known"),
+    ],
+)
+async def test_form_route_calls_nobody_by_routes_that_cannot_be_judged(
+    steps: list[tuple[str, str]] | None, words: str
+) -> None:
+    async with AmiServer.started() as pbx:
+        pbx.dialplan["outgoing"] = [ROUTE]
+        async with linked(pbx, form=Form.ROUTE, trunk="", guard_seconds=60) as link:
+            pbx.dialplan.clear()
+            if steps is not None:
+                pbx.dialplan["outgoing"] = steps
+            await pbx.emit(RELOAD)
+            await until(lambda: not link.status.ready)
+            assert words in (link.status.problem or "")
+            assert "DIAL_FORM=trunk" in (link.status.problem or ""), "tells what to do"
+            assert link.routes is None
+            assert isinstance(await link.originate(order()), NotSent)
+
+
+async def test_form_route_without_the_right_to_look_calls_nobody() -> None:
+    async with AmiServer.started() as pbx:
+        pbx.dialplan["outgoing"] = [ROUTE]
+        async with linked(pbx, form=Form.ROUTE, trunk="", guard_seconds=60) as link:
+            pbx.faults.denied.add("ShowDialPlan")
+            await pbx.emit(RELOAD)
+            await until(lambda: not link.status.ready)
+            assert "outgoing routes cannot be looked at" in (link.status.problem or "")

@@ -17,6 +17,13 @@ TRUNK = "SIP-TRUNK-0A0B0C0D"
 
 END = b"\r\n\r\n"
 
+COMPLETE = {
+    "CoreShowChannel": "CoreShowChannelsComplete",
+    "DBGetResponse": "DBGetComplete",
+    "ListDialplan": "ShowDialPlanComplete",
+}
+"""Event of a list's item → the event that ends the list."""
+
 Headers = list[tuple[str, str]]
 
 
@@ -109,6 +116,9 @@ class AmiServer:
             f"PJSIP_CONTACT({TRUNK}@@0123,status)": "Reachable",
             f"DEVICE_STATE(PJSIP/{TRUNK})": "NOT_INUSE",
         }
+        self.dialplan: dict[str, list[tuple[str, str]]] = {}
+        """Context → application and argument of each of its steps."""
+
         self.commands = {"ListCommands", "Originate", "Hangup", "Getvar", "DBGet", "Ping"}
         self.commands |= {"CoreShowChannels", "CoreStatus", "CoreSettings"}
         self.database: dict[tuple[str, str], str] = {}
@@ -302,6 +312,17 @@ class AmiServer:
                 return
             entry = {"Family": request.get("Family"), "Key": request.get("Key"), "Val": value}
             await self._list(connection, request, "Result will follow", "DBGetResponse", [entry])
+        elif action == "ShowDialPlan":
+            steps = self.dialplan.get(request.get("Context"))
+            if steps is None:
+                words = f"Did not find context {request.get('Context')}"
+                await self._respond(connection, request, "Error", ("Message", words))
+                return
+            listed = [
+                {"Context": request.get("Context"), "Extension": "_X!", "Application": app, "AppData": data}
+                for app, data in steps
+            ]
+            await self._list(connection, request, "DialPlan list will follow", "ListDialplan", listed)
         elif action == "Hangup":
             name = request.get("Channel")
             legs = [leg for leg in self.channels if name in {leg["Channel"], leg["Uniqueid"]}]
@@ -321,7 +342,7 @@ class AmiServer:
     ) -> None:
         own_id = ("ActionID", request.get("ActionID"))
         await self._respond(connection, request, "Success", ("EventList", "start"), ("Message", words))
-        complete = "DBGetComplete" if name == "DBGetResponse" else f"{name}sComplete"
+        complete = COMPLETE[name]
         blocks = [
             # The real one puts the ActionID first here and last there.
             event(name, *item.items(), own_id) if name == "DBGetResponse" else event(name, own_id, *item.items())

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 from adapter.core.model import AmiEvent, Channel, ClaimedRow
 from adapter.core.originate import slot_of
+from adapter.core.routes import Routes
 from adapter.pbx import Accepted, LinkDown, LinkStatus, PbxMessage, Reply, Up
 from adapter.pbx.replies import Order
 from adapter.supabase_io.database import SyncReply, SyncRequest
@@ -109,6 +110,7 @@ class HandLink:
         self.up = True
         self.boot = BOOT
         self.before_reply: Callable[[], None] | None = None
+        self.routes: Routes | None = None
 
     @property
     def status(self) -> LinkStatus:
