@@ -114,6 +114,34 @@ def test_a_state_dir_that_cannot_be_used_is_refused_in_words(tmp_path: Path) -> 
     assert "STATE_DIR" in done.stderr
 
 
+def test_rt_27_a_socks_proxy_in_the_environment_is_refused_without_a_traceback(tmp_path: Path) -> None:
+    done = _command("run", **{**REQUIRED, "STATE_DIR": str(tmp_path)}, ALL_PROXY="socks5://127.0.0.1:9")
+    assert done.returncode == EXIT_CONFIG
+    assert "Traceback" not in done.stderr
+    assert "NO_PROXY" in done.stderr
+
+
+async def test_ten_08_a_stop_while_supabase_does_not_answer_is_quick(tmp_path: Path) -> None:
+    """The wait between two tries to register is up to 15 s; SIGTERM ends it."""
+    kept = {name: os.environ[name] for name in ("PATH", "HOME") if name in os.environ}
+    settings = {**REQUIRED, "SUPABASE_URL": "http://127.0.0.1:9", "STATE_DIR": str(tmp_path), "LOG_FORMAT": "human"}
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "adapter.cli", "run"),
+        env={**kept, **settings},
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.STDOUT,
+    )
+    assert process.stdout is not None
+    async with asyncio.timeout(30):
+        while b"Waiting for Supabase" not in await process.stdout.readline():
+            pass
+    await asyncio.sleep(2.0)  # By now it waits for seconds, most of the time.
+    process.terminate()
+    async with asyncio.timeout(3):
+        await process.communicate()
+    assert process.returncode == 0
+
+
 def test_version_and_help(capsys: pytest.CaptureFixture[str]) -> None:
     for argument in ("--version", "--help"):
         with pytest.raises(SystemExit) as ended:
