@@ -49,7 +49,7 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 
 from adapter.core.model import AmiEvent, CallTimes, Channel, Ending, Form, OpenCall, Outcome
-from adapter.core.outcomes import RULES, Retry, reason, refusal_outcome, sense_of, spends_attempt
+from adapter.core.outcomes import FORWARDED, RULES, Retry, reason, refusal_outcome, sense_of, spends_attempt
 
 PATIENCE = 5.0
 """Seconds to wait for the other half of an end. Seen: 10 ms (design section 5 and outcomes section 3 name 5 s)."""
@@ -456,7 +456,9 @@ def _dial_end(call: Call, event: AmiEvent, at: float) -> _Heard:
         return _answer_by(call, event.get("DestUniqueid"), at, found)
     if not _is_live_trunk(call, event.get("DestUniqueid")):
         return call, found
-    return replace(call, dial_status=call.dial_status or event.get("DialStatus")), found
+    # Before 20 the PBX calls a redirection CANCEL, as what we end ourselves, and tells no cause with it.
+    status = FORWARDED if event.get("Forward") else event.get("DialStatus")
+    return replace(call, dial_status=call.dial_status or status), found
 
 
 def _hangup_request(call: Call, event: AmiEvent, at: float) -> _Heard:

@@ -109,6 +109,21 @@ def refused(cause: int, tech: int | None, *, rang: str = "", after: float = 0.3)
     )
 
 
+@pytest.mark.parametrize(("ring", "outcome"), [("", Outcome.REJECTED), ("Ringing", Outcome.NO_ANSWER)])
+def test_a_redirection_told_without_a_cause(ring: str, outcome: Outcome) -> None:
+    """Asterisk 16 on a 302: DialEnd says CANCEL and whom to call instead, Hangup says cause 0."""
+    away = {"DestChannel": LEG, "DestUniqueid": ID, "DestLinkedid": ID, "DialStatus": "CANCEL", "Forward": "redirected"}
+    ending = ended(
+        *REFUSED_AT_03,
+        *((state(0.1, ring),) if ring else ()),
+        request(0.3, 127),
+        feed("DialEnd", 0.3, **away),
+        hangup(0.3, 0),
+        failure(0.3),
+    )
+    assert ending.outcome is outcome
+
+
 # The table itself
 
 
