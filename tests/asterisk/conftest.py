@@ -1,16 +1,21 @@
-"""The real Asterisk pair. Where there is none the tests fail: `scripts/asterisk install` comes first."""
+"""The real Asterisk pair. Where there is none the tests fail: `scripts/asterisk install` comes first.
+
+What a call does is tried on the newest Asterisk and on the oldest that Debian still serves (`--release`).
+"""
 
 from collections.abc import AsyncIterator
 
+import pytest
 import pytest_asyncio
 
 from adapter.sandbox.asterisk import RealPbx
+from tests.asterisk.orders import HERE
 
 
-@pytest_asyncio.fixture(scope="session", loop_scope="session")
-async def shared_pbx() -> AsyncIterator[RealPbx]:
+@pytest_asyncio.fixture(scope="session", loop_scope="session", params=HERE)
+async def shared_pbx(request: pytest.FixtureRequest) -> AsyncIterator[RealPbx]:
     """One pair for all tests that do it no harm. Use other numbers than anybody else: each is called once."""
-    async with RealPbx.started() as pbx:
+    async with RealPbx.started(release=request.param) as pbx:
         yield pbx
 
 

@@ -1,6 +1,7 @@
 """Originates exactly as the daemon builds them, and what the core makes of the events that follow."""
 
 import itertools
+import os
 import uuid
 from collections.abc import Iterable
 
@@ -8,9 +9,12 @@ from adapter.core import call as life
 from adapter.core.calls import Board, Ended
 from adapter.core.model import ClaimedRow, Ending
 from adapter.core.originate import DialPlan, Originate, build
-from adapter.sandbox.asterisk import RealPbx
+from adapter.sandbox.asterisk import RealPbx, install
 from adapter.sandbox.scenarios import number
 from tests.asterisk.ami import Ami, Message
+
+HERE = tuple(install.RELEASES) if os.geteuid() == 0 else (install.NEWEST,)
+"""Releases that can be had here: a chroot takes root."""
 
 SERIAL = itertools.count(1)
 """Each number of a test run is used once, so the carrier's records belong to one call each."""

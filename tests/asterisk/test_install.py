@@ -53,7 +53,7 @@ def as_root(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> Machine:
     )
     monkeypatch.setattr(os, "geteuid", lambda: 0)
     monkeypatch.setattr(
-        install, "_checked", lambda binary, root: Asterisk(binary=binary, root=root, version="Asterisk 22.0.0")
+        install, "_checked", lambda binary, root, _least: Asterisk(binary=binary, root=root, version="Asterisk 22.0.0")
     )
     return machine
 
@@ -68,6 +68,20 @@ def test_root_gets_a_chroot_and_gets_it_once(as_root: Machine) -> None:
     (arguments,) = (as_root.cache / "runs").read_text().splitlines()
     assert arguments.startswith("--variant=minbase --include=asterisk sid ")
     assert len(arguments.split()) == 4, "the mirror is debootstrap's own choice"
+
+
+def test_each_release_has_a_chroot_of_its_own(as_root: Machine) -> None:
+    newest, old = install.install(), install.install(install.OLD)
+    assert old.root == as_root.chroot.parent / "bullseye"
+    assert newest.root == as_root.chroot
+    assert as_root.debootstraps() == 2
+    assert " bullseye " in (as_root.cache / "runs").read_text().splitlines()[1]
+
+
+def test_an_old_release_that_is_missing_says_how_to_get_it(as_root: Machine) -> None:
+    install.install()
+    with pytest.raises(AsteriskMissing, match="scripts/asterisk install --release bullseye"):
+        install.find(install.OLD)
 
 
 def test_half_made_chroot_is_never_used(as_root: Machine) -> None:
@@ -114,6 +128,12 @@ def test_others_use_an_installed_asterisk_if_it_is_new_enough(
     else:
         with pytest.raises(AsteriskMissing, match=r"20\.6 or newer"):
             install.install()
+
+
+def test_only_root_has_other_releases(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "geteuid", lambda: 1000)
+    with pytest.raises(AsteriskMissing, match="takes root"):
+        install.install(install.OLD)
 
 
 def test_others_are_told_what_to_do(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -25,37 +25,43 @@ def main(arguments: list[str] | None = None) -> int:
         choices=COMMANDS,
         help="install: only set it up; run: only run what is set up; neither: both",
     )
+    parser.add_argument(
+        "--release",
+        choices=tuple(install.RELEASES),
+        default=install.NEWEST,
+        help="the Debian release from which the PBX comes (%(default)s); the carrier is always the newest",
+    )
     parser.add_argument("--version", action="store_true", help="print the version of the Asterisk that is set up")
     parser.add_argument("--keep", action="store_true", help="leave configuration and logs until the next start")
     options = parser.parse_args(arguments)
     try:
         if options.version:
-            print(install.find().version)
+            print(install.find(options.release).version)
         elif options.command:
-            COMMANDS[options.command](options.keep)
+            COMMANDS[options.command](options)
         else:
-            _install(options.keep)
-            _run(options.keep)
+            _install(options)
+            _run(options)
     except (AsteriskMissing, AsteriskFailed) as error:
         install.say(str(error))
         return 1
     return 0
 
 
-def _install(_keep: bool) -> None:
-    asterisk = install.install()
+def _install(options: argparse.Namespace) -> None:
+    asterisk = install.install(options.release)
     install.say(f"{asterisk.version}: {asterisk.root or asterisk.binary}")
 
 
-def _run(keep: bool) -> None:
-    asyncio.run(_until_stopped(keep))
+def _run(options: argparse.Namespace) -> None:
+    asyncio.run(_until_stopped(options.release, keep=options.keep))
 
 
-async def _until_stopped(keep: bool) -> None:
+async def _until_stopped(release: str, *, keep: bool) -> None:
     stop = asyncio.Event()
     for caught in (signal.SIGINT, signal.SIGTERM):
         asyncio.get_running_loop().add_signal_handler(caught, stop.set)
-    async with RealPbx.started(keep=keep) as pbx:
+    async with RealPbx.started(release=release, keep=keep) as pbx:
         print(_card(pbx), flush=True)
         await stop.wait()
     if keep:
@@ -84,7 +90,7 @@ def _card(pbx: RealPbx) -> str:
     )
 
 
-COMMANDS: Mapping[str, Callable[[bool], None]] = {"install": _install, "run": _run}
+COMMANDS: Mapping[str, Callable[[argparse.Namespace], None]] = {"install": _install, "run": _run}
 
 
 if __name__ == "__main__":

@@ -1,8 +1,8 @@
-"""Where the Asterisk comes from: a Debian sid chroot in the cache folder (as root), else an installed one.
+"""Where the Asterisk comes from: a Debian chroot in the cache folder (as root), else an installed one.
 
-Debian 12 and 13 have no asterisk package, so root gets a minimal sid of about 500 MB in a folder of its own, made once
-by debootstrap in about a minute. Nothing outside that folder is changed but for debootstrap itself. Anybody else needs
-an `asterisk` on the PATH.
+Debian 12 and 13 have no asterisk package, so root gets a minimal sid (and, to try the oldest Asterisk that Debian still
+serves, a minimal Debian 11) of about 500 MB in a folder of its own, made once by debootstrap in about a minute. Nothing
+outside that folder is changed but for debootstrap itself. Anybody else needs an `asterisk` on the PATH.
 """
 
 import fcntl
@@ -11,16 +11,21 @@ import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-SUITE = "sid"
+NEWEST = "sid"
+OLD = "bullseye"
+"""Debian 11: Asterisk 16, where MikoPBX once stood."""
 
 OLDEST = (20, 6)
-"""First release whose dialplan can refuse a call with any SIP code (application PJSIPHangup)."""
+"""First release whose dialplan can refuse a call with any SIP code (application PJSIPHangup): the carrier needs it."""
+
+RELEASES: Mapping[str, tuple[int, int]] = {NEWEST: OLDEST, OLD: (16, 0)}
+"""Debian release → the least Asterisk that it must hold. From OLD comes only the PBX; its carrier is the newest."""
 
 CHROOT_BINARY = "/usr/sbin/asterisk"
 
@@ -44,43 +49,48 @@ def cache_dir() -> Path:
     return Path(base) / "mikopbx-adapter" / "asterisk"
 
 
-def find() -> Asterisk:
+def find(release: str = NEWEST) -> Asterisk:
     """The Asterisk that `install` made or found. Raises `AsteriskMissing`."""
     if os.geteuid() == 0:
-        root = cache_dir() / SUITE
+        root = cache_dir() / release
         if not (root / CHROOT_BINARY.lstrip("/")).exists():
-            raise AsteriskMissing("Asterisk is not set up yet. Run: scripts/asterisk install")
-        return _checked(CHROOT_BINARY, root)
+            wanted = "" if release == NEWEST else f" --release {release}"
+            raise AsteriskMissing(f"Asterisk is not set up yet. Run: scripts/asterisk install{wanted}")
+        return _checked(CHROOT_BINARY, root, RELEASES[release])
+    if release != NEWEST:
+        raise AsteriskMissing(
+            f"The Asterisk of Debian {release} is set up in a chroot, and that takes root. Run this as root."
+        )
     binary = shutil.which("asterisk", path=f"{os.environ.get('PATH', os.defpath)}:/usr/sbin:/usr/local/sbin")
     if binary is None:
         raise AsteriskMissing(
             "No asterisk was found. Either run this as root (a Debian sid with Asterisk is then set up in a folder of "
             f"its own, {cache_dir()}), or install Asterisk {_dotted(OLDEST)} or newer (package asterisk)."
         )
-    return _checked(binary, None)
+    return _checked(binary, None, OLDEST)
 
 
-def install() -> Asterisk:
+def install(release: str = NEWEST) -> Asterisk:
     """Make the chroot if we are root and there is none, and return the Asterisk. Raises `AsteriskMissing`.
 
     The chroot is made beside its place and renamed when it works, under a lock: a run that was cut short leaves nothing
     that is ever used, and two runs at once make one chroot.
     """
-    if os.geteuid() == 0 and not (cache_dir() / SUITE).exists():
+    if os.geteuid() == 0 and not (cache_dir() / release).exists():
         with _lock(cache_dir()):
-            if not (cache_dir() / SUITE).exists():
-                _make_chroot(cache_dir())
-    return find()
+            if not (cache_dir() / release).exists():
+                _make_chroot(cache_dir(), release)
+    return find(release)
 
 
-def _make_chroot(cache: Path) -> None:
+def _make_chroot(cache: Path, release: str) -> None:
     debootstrap = _debootstrap()
-    new = cache / f"{SUITE}.new"
+    new = cache / f"{release}.new"
     _remove_tree(new)
-    say(f"Setting up a Debian {SUITE} with Asterisk in {cache} (once; about a minute)")
+    say(f"Setting up a Debian {release} with Asterisk in {cache} (once; about a minute)")
     log = cache / "debootstrap.log"
     with log.open("wb") as output:
-        command = [debootstrap, "--variant=minbase", "--include=asterisk", SUITE, str(new)]
+        command = [debootstrap, "--variant=minbase", "--include=asterisk", release, str(new)]
         code = _run(command, stdout=output, stderr=subprocess.STDOUT).returncode
     if code != 0:
         last = log.read_text(errors="replace").strip().splitlines()[-3:]
@@ -90,8 +100,8 @@ def _make_chroot(cache: Path) -> None:
             "is chosen with XDG_CACHE_HOME."
         )
     shutil.rmtree(new / "var/cache/apt", ignore_errors=True)
-    _checked(CHROOT_BINARY, new)
-    new.rename(cache / SUITE)
+    _checked(CHROOT_BINARY, new, RELEASES[release])
+    new.rename(cache / release)
 
 
 def _debootstrap() -> str:
@@ -113,7 +123,7 @@ def _debootstrap() -> str:
     return found
 
 
-def _checked(binary: str, root: Path | None) -> Asterisk:
+def _checked(binary: str, root: Path | None, least: tuple[int, int]) -> Asterisk:
     enter = ["chroot", str(root)] if root else []
     try:
         told = _run([*enter, binary, "-V"], capture_output=True, check=True).stdout.decode().strip()
@@ -121,8 +131,8 @@ def _checked(binary: str, root: Path | None) -> Asterisk:
         where = f" Delete {root} and run scripts/asterisk install again." if root else ""
         raise AsteriskMissing(f"{binary} does not run ({error}).{where}") from None
     match = re.match(r"Asterisk (?:certified/)?(\d+)\.(\d+)\S*", told)
-    if match is None or (int(match[1]), int(match[2])) < OLDEST:
-        raise AsteriskMissing(f"{binary} is {told!r}; Asterisk {_dotted(OLDEST)} or newer is needed.")
+    if match is None or (int(match[1]), int(match[2])) < least:
+        raise AsteriskMissing(f"{binary} is {told!r}; Asterisk {_dotted(least)} or newer is needed.")
     return Asterisk(binary=binary, root=root, version=told)
 
 

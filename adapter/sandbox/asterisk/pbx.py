@@ -6,8 +6,8 @@ import signal
 import socket
 import tempfile
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager
-from dataclasses import dataclass
+from contextlib import ExitStack, asynccontextmanager, contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Self
 
@@ -61,6 +61,24 @@ class Ports:
         )
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Place:
+    """An Asterisk and the folder in which it runs, as seen from outside its chroot."""
+
+    asterisk: Asterisk
+    folder: Path
+
+    @property
+    def seen(self) -> Path:
+        """The folder as that Asterisk sees it."""
+        root = self.asterisk.root
+        return "/" / self.folder.relative_to(root) if root else self.folder
+
+    def below(self, name: str) -> Self:
+        """The folder of this name in it."""
+        return replace(self, folder=self.folder / name)
+
+
 class RealPbx:
     """The running pair. Use `async with RealPbx.started() as pbx`.
 
@@ -72,8 +90,8 @@ class RealPbx:
     ai_context = "all_peers"
     ai_extension = AI_EXTENSION
 
-    def __init__(self, *, asterisk: Asterisk, folder: Path, listen: Ports, trunk: str) -> None:
-        self.version = asterisk.version
+    def __init__(self, pbx: Place, carrier: Place, *, listen: Ports, trunk: str) -> None:
+        self.version = pbx.asterisk.version
         self.trunk = trunk
         self.ports = listen
         self.port = listen.ami
@@ -84,35 +102,39 @@ class RealPbx:
         self.witness = "witness"
         """A user with the same rights and filters, for a second connection."""
 
-        self.folder = folder
-        self._asterisk = asterisk
-        self._carrier_folder = folder / "carrier"
-        self._pbx = Instance(asterisk, folder / "pbx")
-        self._carrier = Instance(asterisk, self._carrier_folder)
+        self.folder = pbx.folder
+        self._places = {"pbx": pbx, "carrier": carrier}
+        self._carrier_folder = carrier.folder / "carrier"
+        self._pbx = Instance(pbx.asterisk, pbx.folder / "pbx")
+        self._carrier = Instance(carrier.asterisk, self._carrier_folder)
 
     @classmethod
     @asynccontextmanager
     async def started(
-        cls, *, ports: Ports | None = None, trunk: str = TRUNK, keep: bool = False
+        cls, *, ports: Ports | None = None, trunk: str = TRUNK, release: str = install.NEWEST, keep: bool = False
     ) -> AsyncIterator[Self]:
         """A running pair, stopped at the end. Without `ports` on free ones; `keep` leaves its files to the next start.
 
+        `release`: the Debian release of the PBX. The carrier is always the newest, so all PBXs meet the same callees.
         Raises `AsteriskMissing` if scripts/asterisk install was not run, `AsteriskFailed` if it does not start.
         """
-        asterisk = await asyncio.to_thread(install.find)
-        parent = asterisk.root / "tmp" if asterisk.root else Path(tempfile.gettempdir())
-        with _silence() as silent_port, rundir.made(parent, keep=keep) as folder:
-            pbx = await cls._begin(asterisk, folder, ports, trunk, silent_port)
+        asterisk = await asyncio.to_thread(install.find, release)
+        carrier = await asyncio.to_thread(install.find)
+        with _silence() as silent_port, ExitStack() as stack:
+            place = Place(asterisk=asterisk, folder=stack.enter_context(rundir.made(_tmp(asterisk), keep=keep)))
+            other = place
+            if carrier != asterisk:
+                other = Place(asterisk=carrier, folder=stack.enter_context(rundir.made(_tmp(carrier), keep=keep)))
+            pbx = await cls._begin(place, other, ports, trunk, silent_port)
             try:
                 yield pbx
             finally:
                 await pbx.stop()
 
     @classmethod
-    async def _begin(cls, asterisk: Asterisk, folder: Path, fixed: Ports | None, trunk: str, silent_port: int) -> Self:
+    async def _begin(cls, place: Place, carrier: Place, fixed: Ports | None, trunk: str, silent_port: int) -> Self:
         for tried in range(1, TRIES + 1):
-            place = folder / str(tried)
-            pbx = cls(asterisk=asterisk, folder=place, listen=fixed or Ports.free(), trunk=trunk)
+            pbx = cls(place.below(str(tried)), carrier.below(str(tried)), listen=fixed or Ports.free(), trunk=trunk)
             pbx._write(silent_port)
             try:
                 await pbx._start_both()
@@ -193,8 +215,9 @@ class RealPbx:
 
     def _write(self, silent_port: int) -> None:
         """Both configurations."""
-        seen = "/" / self.folder.relative_to(self._asterisk.root) if self._asterisk.root else self.folder
         for role, name, sip in (("pbx", "mikopbx", self.ports.sip), ("carrier", "carrier", self.ports.carrier_sip)):
+            place = self._places[role]
+            seen = place.seen
             rtp_first, rtp_last = ports.rtp_range()
             values = {
                 "DIR": str(seen / role),
@@ -217,7 +240,7 @@ class RealPbx:
                 "CALLEE_EXTENSIONS": dialplan.callees(),
                 "WITNESS": str(seen / "carrier" / "witness"),
             }
-            render.write(role, self.folder / role, values)
+            render.write(role, place.folder / role, values)
 
     async def _start_both(self) -> None:
         # The carrier first, so that the PBX's first look at its trunk finds somebody.
@@ -240,6 +263,10 @@ class RealPbx:
     async def stop(self) -> None:
         """Stop both. `started` does it."""
         await asyncio.gather(self._pbx.stop(END_SECONDS), self._carrier.stop(END_SECONDS))
+
+
+def _tmp(asterisk: Asterisk) -> Path:
+    return asterisk.root / "tmp" if asterisk.root else Path(tempfile.gettempdir())
 
 
 @contextmanager
