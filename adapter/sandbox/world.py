@@ -20,6 +20,7 @@ import httpx
 
 import adapter
 from adapter.sandbox.asterisk import RealPbx
+from adapter.sandbox.asterisk.install import NEWEST
 from adapter.sandbox.gateway import Gateway
 from adapter.sandbox.mikopbx import SimulatedPbx
 from adapter.sandbox.postgres import Postgres
@@ -92,6 +93,7 @@ class World:
         *,
         pbx: str = "simulated",
         speed: float = 1.0,
+        release: str = NEWEST,
         settings: Mapping[str, str] | None = None,
         directory: Path | None = None,
         daemon: bool = True,
@@ -99,7 +101,8 @@ class World:
     ) -> AsyncIterator[Self]:
         """Start everything and stop it in the opposite order.
 
-        `pbx`: `simulated` or `asterisk`. `speed`: of the simulated PBX. `settings`: further ones for the daemon.
+        `pbx`: `simulated` or `asterisk`. `speed`: of the simulated PBX. `release`: the Debian release of
+        the real one. `settings`: further ones for the daemon.
         `directory`: of the log and the daemon's state, kept afterwards; None for one that is removed.
         `daemon` False leaves it to be started by hand.
         `echo`: the daemon's output goes to our standard error instead of its log.
@@ -120,7 +123,7 @@ class World:
             dsn = postgres.dsn(DATABASE)
             pool = await stack.enter_async_context(asyncpg.create_pool(dsn, min_size=1, max_size=2))
             gateway = await stack.enter_async_context(Gateway.started(dsn))
-            exchange = await stack.enter_async_context(_pbx(pbx, speed))
+            exchange = await stack.enter_async_context(_pbx(pbx, speed, release))
             http = await stack.enter_async_context(
                 httpx.AsyncClient(
                     base_url=gateway.url,
@@ -194,10 +197,10 @@ class World:
         return ids
 
 
-def _pbx(kind: str, speed: float) -> AbstractAsyncContextManager[SimulatedPbx | RealPbx]:
+def _pbx(kind: str, speed: float, release: str) -> AbstractAsyncContextManager[SimulatedPbx | RealPbx]:
     if kind == "simulated":
         return SimulatedPbx.started(speed=speed)
-    return RealPbx.started()
+    return RealPbx.started(release=release)
 
 
 def _connections(gateway: Gateway, pbx: SimulatedPbx | RealPbx, directory: Path) -> dict[str, str]:

@@ -10,6 +10,7 @@ import pytest
 
 from adapter.sandbox.scenarios import SCENARIOS, number
 from adapter.sandbox.world import World
+from tests.asterisk.orders import HERE
 from tests.e2e.test_daemon import ALL_DONE, USER, _logs, _queue, _rows, _until
 
 pytestmark = [pytest.mark.asterisk, pytest.mark.timeout(180)]
@@ -25,10 +26,11 @@ def _events(world: World) -> list[dict[str, Any]]:
     return [json.loads(line) for line in lines if line.startswith("{")]
 
 
-async def test_every_outcome_the_carrier_can_give(tmp_path: Path) -> None:
+@pytest.mark.parametrize("release", HERE)
+async def test_every_outcome_the_carrier_can_give(tmp_path: Path, release: str) -> None:
     """Each number is used once; the carrier's own records are the witness: as many INVITEs as calls had a trunk leg."""
     settings = {"LOG_FORMAT": "json", "SWEEP_SECONDS": "1"}
-    async with World.started(pbx="asterisk", directory=tmp_path, settings=settings) as world:
+    async with World.started(pbx="asterisk", release=release, directory=tmp_path, settings=settings) as world:
         await world.queue([{"user_id": USER, "phone_number": number(s.code, 1)} for s in SCENARIOS])
         await _until(world, ALL_DONE, 120)
         rows, logs = await _rows(world), await _logs(world)
