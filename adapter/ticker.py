@@ -104,7 +104,7 @@ class Ticker:
         self._claim: Claim | None = None
         self._lease_until = float("-inf")
         self._more = False
-        self._trail = False
+        self._trail_at: float | None = None
         self._quiet = False
         self._unrung: tuple[float, ...] = ()
         self.epoch: int | None = None
@@ -152,7 +152,9 @@ class Ticker:
         """Sleep until the next tick is due; True when the bell asked for it."""
         if self._stop.is_set():
             return False
-        timeout = TRAIL_SECONDS if self._trail else self._sweep
+        timeout = self._sweep
+        if self._trail_at is not None:
+            timeout = min(timeout, max(0.0, self._trail_at - asyncio.get_running_loop().time()))
         waits = [asyncio.create_task(self._wanted.wait()), asyncio.create_task(self._doorbell.rung.wait())]
         try:
             await asyncio.wait(waits, timeout=timeout, return_when=asyncio.FIRST_COMPLETED)
@@ -165,7 +167,10 @@ class Ticker:
         return rung
 
     async def _turn(self, *, rung: bool) -> None:
-        trailing, self._trail = self._trail, False
+        # A tick for another reason comes too early for it, so it stays due.
+        trailing = self._trail_at is not None
+        if self._trail_at is not None and asyncio.get_running_loop().time() >= self._trail_at - SPACING_SECONDS / 2:
+            self._trail_at = None
         # Whatever is found from here on, the bell has rung for it.
         self._quiet = self._quiet and not rung
         if rung:
@@ -180,8 +185,9 @@ class Ticker:
         self._tick.beat()
         if claim is not None:
             await self._claimed(claim, reply, by_sweep=not (rung or trailing))
+        if rung:
             # The bell is held back in the database for 100 ms; a row committed in that time has rung no bell.
-            self._trail = rung and not reply.more
+            self._trail_at = asyncio.get_running_loop().time() + TRAIL_SECONDS
         self._hear(reply.now)
         self._commands(reply)
 

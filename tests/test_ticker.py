@@ -233,6 +233,51 @@ async def test_a_bell_is_followed_by_one_trailing_claim(desk: Desk) -> None:
     assert len(desk.database.requests) == 2
 
 
+async def test_a_tick_for_another_reason_does_not_use_up_the_trailing_claim(desk: Desk) -> None:
+    """A row committed just after the bell rang has no ring of its own; it may not wait for the next sweep."""
+
+    def claimed_meanwhile(_request: object) -> SyncReply:
+        desk.ticker.want()  # A record waits: the next tick comes at once, too early for such a row.
+        return reply(now=1000.0)
+
+    late = reply(now=1000.1, rows=(row(1, bell_at=1000.0),))
+    desk.database.answers.extend([claimed_meanwhile, reply(now=1000.02), late, reply(now=1010.0)])
+    desk.bell.rung.set()
+    await desk.turns(3)
+    assert [r.row_id for r in desk.dialed] == [1]
+    await desk.turns(4)
+    assert desk.bell.missed_rows == 0
+
+
+@pytest.mark.parametrize("busy", ["more rows", "no room"])
+async def test_a_ring_in_a_busy_time_is_trailed_too(desk: Desk, busy: str) -> None:
+    if busy == "more rows":
+        desk.database.answers.extend([reply(rows=(row(1),), more=True), reply(rows=(row(2),))])
+        turns = 3
+    else:
+        desk.room = 0
+        turns = 2
+    desk.bell.rung.set()
+    await desk.turns(turns)
+    assert len(desk.database.requests) >= turns
+
+
+@pytest.mark.parametrize("found_by", [2, 3])
+async def test_a_row_in_the_shadow_of_a_ring_is_not_missed(desk: Desk, found_by: int) -> None:
+    def claimed_meanwhile(_request: object) -> SyncReply:
+        desk.ticker.want()
+        return reply(now=1000.0)
+
+    found = reply(now=1000.1, rows=(row(1, bell_at=1000.05),))
+    desk.database.answers.extend([claimed_meanwhile, *[reply(now=1000.02)] * (found_by - 2), found])
+    desk.bell.rung.set()
+    await desk.turns(found_by)
+    desk.database.answers.append(reply(now=1010.0))
+    await desk.turns(found_by + 1)
+    assert desk.dialed
+    assert desk.bell.missed_rows == 0
+
+
 async def _swept(desk: Desk, bell_at: float | None, *, holder: bool = True) -> int:
     """An empty claim, then a sweep that finds one row inserted at `bell_at`; how many rows count as missed?"""
     desk.database.answers.extend([reply(holder=holder), reply(rows=(row(1, bell_at=bell_at),))])
