@@ -238,13 +238,13 @@ async def publish(here: Scene) -> None:
 
 
 STATES = {
-    "connection cut": State(hurt=cut, mend=nothing, brief=True, connects=2),
+    "connection cut": State(hurt=cut, mend=nothing, brief=True, connects=5),
     "server stopped, 1012": State(hurt=pause, mend=resume, connects=40),
     "server killed, 1006": State(hurt=kill, mend=resume, connects=40),
-    "project reloaded": State(hurt=reload, mend=nothing, brief=True, connects=2),
-    "replication worker stopped": State(hurt=stop_worker, mend=nothing, connects=3),
-    "subscription deleted": State(hurt=forget, mend=nothing, connects=3),
-    "backends terminated": State(hurt=terminate, mend=nothing, brief=True, connects=3),
+    "project reloaded": State(hurt=reload, mend=nothing, brief=True, connects=5),
+    "replication worker stopped": State(hurt=stop_worker, mend=nothing, connects=5),
+    "subscription deleted": State(hurt=forget, mend=nothing, connects=5),
+    "backends terminated": State(hurt=terminate, mend=nothing, brief=True, connects=5),
     "deaf for a time": State(hurt=silence, mend=speech, connects=5),
     "table taken out of the publication": State(hurt=unpublish, mend=publish, connects=20),
 }
