@@ -12,7 +12,18 @@ REPEATABLE = frozenset({"variable"})
 """Of any other header that comes twice Asterisk takes one and ignores the other."""
 
 ORIGINATE = frozenset(
-    {"channel", "context", "exten", "priority", "timeout", "callerid", "async", "channelid", "variable"}
+    {
+        "channel",
+        "context",
+        "exten",
+        "priority",
+        "timeout",
+        "callerid",
+        "async",
+        "channelid",
+        "otherchannelid",
+        "variable",
+    }
 )
 """Headers an Originate of ours may carry. EarlyMedia is not among them: it makes a false answer."""
 
@@ -60,6 +71,8 @@ def checked_originate(call_id: str, headers: Iterable[tuple[str, str]]) -> dict[
         raise BadHeader("a Variable holds a comma, which would start another variable")
     if names["channelid"] != call_id:
         raise BadHeader("ChannelId is not the call id")
+    if len(names.get("otherchannelid", call_id)) != len(call_id) or names.get("otherchannelid") == call_id:
+        raise BadHeader("OtherChannelId must be another id of the same length, or one of them is taken for a duplicate")
     for name in [name for name in out if name.lower() == "async"]:
         del out[name]
     # The library understands no other spelling (AMI-10).

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from adapter.core.model import ClaimedRow
+from adapter.core.model import ClaimedRow, Form
 from adapter.core.originate import DialPlan, build
 from adapter.pbx import Accepted, Down, NotSent, Refused, Unsure, Up
 from tests.pbx.helpers import FAST, Order, linked, next_of, order, until
@@ -168,7 +168,8 @@ async def test_a_variable_cannot_start_another_one() -> None:
         assert pbx.originates() == []
 
 
-async def test_what_the_core_builds_passes_the_gate_and_arrives_unchanged() -> None:
+@pytest.mark.parametrize("form", Form)
+async def test_what_the_core_builds_passes_the_gate_and_arrives_unchanged(form: Form) -> None:
     row = ClaimedRow(
         row_id=1,
         call_id="0f9619ff-8b86-4011-b42d-00cf4fc964ff",
@@ -180,7 +181,7 @@ async def test_what_the_core_builds_passes_the_gate_and_arrives_unchanged() -> N
         customer_name='Łukasz, "O\'Hara"\r\nAction: Command ${SHELL(x)} 漢字',
         variables={"note": "a,b\x00c", "amount": 12.5},
     )
-    built = build(row, DialPlan(trunk=TRUNK))
+    built = build(row, DialPlan(form=form, trunk=TRUNK))
     async with AmiServer.started() as pbx, linked(pbx) as link:
         assert await link.originate(built) == Accepted()
         (sent,) = pbx.originates()
@@ -194,3 +195,16 @@ async def test_a_missing_right_to_originate_is_a_refusal() -> None:
         reply = await link.originate(order())
         assert isinstance(reply, Refused)
         assert "write right 'originate'" in reply.message
+
+
+@pytest.mark.parametrize("other", ["", "short", "{own}"])
+async def test_a_second_half_whose_id_could_be_taken_for_a_duplicate_is_refused_here(other: str) -> None:
+    async with AmiServer.started() as pbx, linked(pbx) as link:
+        wish = order()
+        wrong = order(wish.call_id, OtherChannelId=other.format(own=wish.call_id))
+        reply = await link.originate(wrong)
+        assert isinstance(reply, Refused)
+        assert "OtherChannelId" in reply.message
+        right = order(wish.call_id, OtherChannelId=wish.call_id[::-1])
+        assert isinstance(await link.originate(right), Accepted)
+        assert len(pbx.originates()) == 1

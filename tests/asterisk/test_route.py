@@ -1,0 +1,140 @@
+"""Form route on a real Asterisk: MikoPBX's dialplan chooses the provider, the carrier is the witness."""
+
+import json
+import uuid
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from adapter.core import call as life
+from adapter.core.calls import Board, Ended
+from adapter.core.model import ClaimedRow, Ending, Form, Outcome
+from adapter.core.originate import ONE_ROUTE_ONLY, DialPlan, Originate, build
+from adapter.sandbox.asterisk import RealPbx
+from adapter.sandbox.scenarios import SCENARIOS, number
+from adapter.sandbox.world import World
+from tests.asterisk.ami import Ami
+from tests.asterisk.test_calls import _carrier, _events
+from tests.e2e.test_daemon import ALL_DONE, USER, _logs, _rows, _until
+
+pytestmark = [pytest.mark.asterisk, pytest.mark.timeout(180)]
+
+TWICE = "+60123456701"
+"""Two routes of the pair's PBX take it (adapter/sandbox/asterisk/conf/pbx/extensions.conf)."""
+
+NOWHERE = "+6531234567"
+"""No route takes it."""
+
+
+async def test_every_outcome_by_route_with_one_invite_for_each_call(tmp_path: Path) -> None:
+    settings = {"LOG_FORMAT": "json", "SWEEP_SECONDS": "1", "DIAL_FORM": "route", "TRUNK": ""}
+    async with World.started(pbx="asterisk", directory=tmp_path, settings=settings) as world:
+        numbers = [*(number(s.code, 1) for s in SCENARIOS), TWICE, NOWHERE]
+        await world.queue([{"user_id": USER, "phone_number": each} for each in numbers])
+        await _until(world, ALL_DONE, 120)
+        rows, logs = await _rows(world), await _logs(world)
+        assert isinstance(world.pbx, RealPbx)
+        got = {s.name: row["outcome"] for s, row in zip(SCENARIOS, rows, strict=False)}
+        reasons = [row["ended_reason"] for row in rows]
+        assert got == {s.name: str(s.outcome) for s in SCENARIOS}, reasons
+        calls = Counter(event["call"] for event in _events(world) if event["event"] == "call.sent")
+        assert set(calls.values()) == {1}, "a call id was sent twice"
+        seen = _carrier(world)
+        assert sum(seen.values()) == len(calls), "one INVITE for each Originate"
+        for scenario, row in zip(SCENARIOS, rows, strict=False):
+            tries = row["attempts"] + sum(json.loads(row["faults"]).values())
+            assert seen[row["e164"].lstrip("+")] == tries, scenario.name
+        twice, nowhere = rows[-2:]
+        assert (twice["outcome"], nowhere["outcome"]) == ("blocked", "blocked")
+        assert "2 outgoing routes" in twice["ended_reason"]
+        assert "no outgoing route" in nowhere["ended_reason"]
+        assert seen[TWICE[1:]] == seen[NOWHERE[1:]] == 0
+        by_call = {log["call_id"]: log for log in logs}
+        for scenario, row in zip(SCENARIOS, rows, strict=False):
+            log = by_call[str(row["call_id"])]
+            talked = round(scenario.talk) if row["outcome"] == "answered" else 0
+            assert abs(log["duration"] - talked) <= 1, (scenario.name, log["duration"])
+            assert log["metadata"]["trunk"] == world.pbx.trunk, "found in the leg's name"
+
+
+async def test_the_pbx_shows_its_routes_to_our_rights(pbx: RealPbx) -> None:
+    async with Ami.logged_in(pbx) as ami:
+        ami.write("ShowDialPlan", ("ActionID", "plan"), ("Context", "outgoing"))
+        last = await ami.until(lambda message: message.name == "ShowDialPlanComplete")
+        lines = [message for message in ami.heard if message.name == "ListDialplan"]
+        assert last.get("ListItems") == str(len(lines))
+        assert sum("-outgoing," in line.get("AppData") for line in lines) == 2
+
+
+def _order(e164: str) -> Originate:
+    """The action as the daemon builds it; nobody asks the guard here."""
+    call_id, user_id = str(uuid.uuid4()), str(uuid.uuid4())
+    row = ClaimedRow(
+        row_id=1, call_id=call_id, claim_number=1, attempt=1, user_id=user_id, phone_number=e164, e164=e164
+    )
+    return build(row, DialPlan(trunk="", form=Form.ROUTE, ring_seconds=8, max_call_seconds=60))
+
+
+async def _ended(ami: Ami, order: Originate, *, without: tuple[str, str] | None = None) -> Ending:
+    """Place it, and judge what is heard up to the Hangup of its last half."""
+    headers = [header for header in order.headers if header != without]
+    ami.write("Originate", ("ActionID", order.call_id), *headers)
+    await ami.originate_response(order.call_id)
+    await ami.until(
+        lambda message: (
+            message.name == "Hangup"
+            and message.get("Linkedid") == order.call_id
+            and message.get("Channel").endswith(";2")
+        )
+    )
+    board = Board()
+    board.add(life.start(order.call_id, form=Form.ROUTE, trunk="", ring_seconds=8, max_call_seconds=60, now=0.0))
+    for message in ami.about(order.call_id):
+        for change in board.on_event(message.event(), message.at) if message.name else ():
+            if isinstance(change, Ended):
+                return change.ending
+    raise AssertionError("the core saw no end")
+
+
+async def test_a_second_route_made_behind_our_back_still_rings_nobody_twice(pbx: RealPbx) -> None:
+    async with Ami.logged_in(pbx) as ami:
+        order = _order(TWICE)
+        ending = await _ended(ami, order)
+        assert ending.outcome is Outcome.INVALID_NUMBER
+        assert len(pbx.invites(TWICE)) == 1
+
+
+async def test_two_routes_without_our_variable_are_two_legs_and_one_outcome(pbx: RealPbx) -> None:
+    """What the variable keeps from happening: one Originate, two INVITEs."""
+    async with Ami.logged_in(pbx) as ami:
+        order = _order(TWICE)
+        ending = await _ended(ami, order, without=("Variable", "=".join(ONE_ROUTE_ONLY)))
+        assert ending.outcome is Outcome.INVALID_NUMBER
+        legs = [m for m in ami.about(order.call_id) if m.name == "Newchannel" and m.get("Channel").startswith("PJSIP/")]
+        assert len(legs) == len(pbx.invites(TWICE)) == 2
+
+
+async def test_hanging_up_the_first_half_ends_a_ringing_call_at_once(pbx: RealPbx) -> None:
+    async with Ami.logged_in(pbx) as ami:
+        order = _order(number("20", 900))
+        call = life.start(order.call_id, form=Form.ROUTE, trunk="", ring_seconds=8, max_call_seconds=60, now=0.0)
+        ami.write("Originate", ("ActionID", order.call_id), *order.headers)
+        await ami.until(
+            lambda message: (
+                message.name == "Newstate"
+                and message.get("Linkedid") == order.call_id
+                and message.get("Channel").startswith("PJSIP/")
+            )
+        )
+        answer = await ami.ask("Hangup", ("Channel", call.hangup_id), ("Cause", "16"))
+        assert answer.get("Response") == "Success"
+        await pbx.idle()
+        assert len(pbx.invites(number("20", 900))) == 1
+        call = life.on_canceled(call, 0.0)
+        for message in ami.about(order.call_id):
+            if message.name:
+                call = life.on_event(call, message.event(), message.at)
+        assert call.ending is not None
+        assert call.ending.outcome is Outcome.CANCELED
+        assert call.ending.times.ringing_at is not None
