@@ -18,7 +18,7 @@ from typing import Any, Self
 from realtime import AsyncRealtimeChannel, AsyncRealtimeClient, RealtimeSubscribeStates
 from realtime.types import RealtimePostgresChangesListenEvent
 from websockets.asyncio.client import ClientConnection
-from websockets.exceptions import InvalidHandshake, InvalidMessage, InvalidStatus, ProxyError
+from websockets.exceptions import InvalidHandshake, InvalidMessage, InvalidProxy, InvalidStatus, ProxyError
 
 from adapter.log import redact
 from adapter.supabase_io.config import SupabaseConfig
@@ -267,6 +267,9 @@ class Line:
                 body = " ".join(bytes(error.response.body or b"").decode("utf-8", "replace").split())[:200]
                 fault, words = _STATUS.get(status, (Fault.LOST, "Realtime refuses the connection"))
                 return LineEnded(fault, f"{words} (HTTP {status} {body})")
+            case InvalidProxy():
+                # Its text is the proxy's address, with the password that may stand in it.
+                return LineEnded(Fault.LOST, f"{PROXY} (its address cannot be used)")
             case ProxyError():
                 return LineEnded(Fault.LOST, f"{PROXY} ({error})")
             case InvalidMessage() | InvalidHandshake():

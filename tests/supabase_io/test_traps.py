@@ -299,6 +299,16 @@ async def test_rt_27_a_proxy_that_refuses_is_named(server: RealtimeServer, monke
                     await database.register(adapter=ADAPTER, expected=0, nonce=new_id(), pbx="pbx", info={})
 
 
+async def test_rt_27_the_password_in_a_proxys_address_is_not_shown(
+    server: RealtimeServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    environment(monkeypatch, WS_PROXY="ftp://user:hush@127.0.0.1:9")
+    async with ringing(server) as bell:
+        await until(lambda: bell.status.problem)
+        assert "the proxy that the environment names" in str(bell.status.problem)
+        assert "hush" not in str(bell.status.problem)
+
+
 async def test_rt_27_a_socks_proxy_is_refused_in_words(monkeypatch: pytest.MonkeyPatch) -> None:
     environment(monkeypatch, ALL_PROXY="socks5://127.0.0.1:9")
     with pytest.raises(ValueError, match="ALL_PROXY"):
