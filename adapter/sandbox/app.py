@@ -3,6 +3,7 @@
     mikopbx-adapter sandbox                          a few calls, then your own; Ctrl-C ends it
     mikopbx-adapter sandbox --calls 100 --exit       ends by itself; code 0 only if every row ended as it should
     mikopbx-adapter sandbox --pbx asterisk           through a real Asterisk
+    mikopbx-adapter sandbox --form route             by the PBX's own outgoing routes
 
 Exit codes: 0 all well (or Ctrl-C without --exit); 1 something did not end as it should, or a part did not start;
 2 wrong arguments; 130 interrupted before the end that --exit waits for.
@@ -22,6 +23,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from adapter.core.model import Form
 from adapter.sandbox import howto
 from adapter.sandbox.asterisk import AsteriskFailed, AsteriskMissing
 from adapter.sandbox.mix import as_typed, mix
@@ -51,6 +53,7 @@ class Options:
     """The command line."""
 
     pbx: str
+    form: str
     calls: int
     exit: bool
     json: bool
@@ -85,6 +88,9 @@ def _options(argv: Sequence[str]) -> Options:
     )
     parser.add_argument(
         "--pbx", choices=("simulated", "asterisk"), default="simulated", help="the PBX (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--form", choices=tuple(Form), default=Form.TRUNK.value, help="how calls are placed (default: %(default)s)"
     )
     parser.add_argument("--calls", type=int, default=25, metavar="N", help="example calls to queue (default: 25)")
     parser.add_argument("--exit", action="store_true", help="end when all of them are final; code 0 if all is right")
@@ -131,7 +137,13 @@ async def _until_signal(options: Options, screen: Screen, place: Path) -> int:
 
 async def _play(options: Options, screen: Screen, place: Path) -> int:
     screen.say("Starting PostgreSQL, the local Supabase, the PBX and the adapter …")
-    async with World.started(pbx=options.pbx, speed=options.speed, directory=place, echo=options.verbose) as world:
+    async with World.started(
+        pbx=options.pbx,
+        speed=options.speed,
+        settings={"DIAL_FORM": options.form},
+        directory=place,
+        echo=options.verbose,
+    ) as world:
         screen.say(howto.SIMULATED[options.pbx])
         if not options.verbose:
             screen.say(f"The adapter's log: {world.daemon.log}")

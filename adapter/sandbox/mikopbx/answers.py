@@ -157,13 +157,14 @@ async def _channels(pbx: "SimulatedPbx", _session: Session, action: Action) -> b
         message(
             ("Event", "CoreShowChannel"),
             *ids,
-            *call.leg.source(),
-            ("Application", call.leg.application),
-            ("ApplicationData", "(Outgoing Line)" if call.leg.application == "AppDial2" else ""),
-            ("Duration", time.strftime("%H:%M:%S", time.gmtime(call.clock() - call.leg.born))),
+            *leg.source(),
+            ("Application", leg.application),
+            ("ApplicationData", "(Outgoing Line)" if leg.application == "AppDial2" else ""),
+            ("Duration", time.strftime("%H:%M:%S", time.gmtime(call.clock() - leg.born))),
             ("BridgeId", ""),
         )
         for call in pbx.live.values()
+        for leg in call.legs
     ]
     return _listing(action, "Channels will follow", items, "CoreShowChannelsComplete")
 
@@ -203,7 +204,7 @@ async def _status(pbx: "SimulatedPbx", _session: Session, action: Action) -> byt
 def _channel(pbx: "SimulatedPbx", wanted: str) -> Call:
     """The live call with this channel name or Uniqueid."""
     for call in pbx.live.values():
-        if wanted.lower() in {call.leg.name.lower(), call.leg.uniqueid.lower()}:
+        if any(wanted.lower() in {leg.name.lower(), leg.uniqueid.lower()} for leg in call.legs):
             return call
     raise RefusedError("No such channel")
 
@@ -247,6 +248,28 @@ async def _db_get(pbx: "SimulatedPbx", _session: Session, action: Action) -> byt
     ids = [("ActionID", action.action_id)] if action.action_id else []
     item = message(("Event", "DBGetResponse"), ("Family", family), ("Key", key), ("Val", value), *ids)
     return _listing(action, "Result will follow", [item], "DBGetComplete")
+
+
+async def _show_dialplan(pbx: "SimulatedPbx", _session: Session, action: Action) -> bytes:
+    context = action.get("Context")
+    if context != "outgoing":
+        raise RefusedError(f"Did not find context {context}")
+    ids = [("ActionID", action.action_id)] if action.action_id else []
+    items = [
+        message(
+            ("Event", "ListDialplan"),
+            *ids,
+            ("Context", context),
+            ("Extension", dialplan.OUTGOING),
+            ("Priority", str(priority)),
+            ("Application", application),
+            ("AppData", data),
+            ("Registrar", "pbx_config"),
+        )
+        for priority, (application, data) in enumerate(dialplan.outgoing(pbx), 1)
+    ]
+    counts = (("ListExtensions", "1"), ("ListPriorities", str(len(items))), ("ListContexts", "1"))
+    return _listing(action, "DialPlan list will follow", items, "ShowDialPlanComplete", *counts)
 
 
 async def _originate(pbx: "SimulatedPbx", _session: Session, action: Action) -> bytes:
@@ -297,6 +320,7 @@ def _order(action: Action) -> Order:
         timeout=int(milliseconds.group(1) if milliseconds else DEFAULT_TIMEOUT_MS) / 1000,
         caller=_caller(action.get("CallerID")),
         call_id=action.get("ChannelId"),
+        other_id=action.get("OtherChannelId"),
         variables=tuple(pairs),
     )
 
@@ -321,6 +345,7 @@ TABLE: dict[str, Entry] = {
     "status": Entry(_status, frozenset({"system", "call", "reporting"})),
     "getvar": Entry(_getvar, frozenset({"call", "reporting"})),
     "dbget": Entry(_db_get, frozenset({"system", "reporting"})),
+    "showdialplan": Entry(_show_dialplan, frozenset({"config", "reporting"})),
     "hangup": Entry(_hangup, frozenset({"system", "call"})),
     "originate": Entry(_originate, frozenset({"originate"})),
 }

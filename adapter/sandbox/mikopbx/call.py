@@ -47,6 +47,9 @@ class Order:
     timeout: float
     caller: tuple[str, str] | None
     call_id: str
+    other_id: str = ""
+    """OtherChannelId: of the second half of a Local pair."""
+
     variables: tuple[tuple[str, str], ...]
 
 
@@ -129,13 +132,21 @@ class Call:
         self._exchange = exchange
         self._scenario = scenario
         self._invite = invite
+        self._invited_at = 0.0
+        """Moment of this call at which the INVITE left: the callee's delays count from it."""
+
         self._absolute = math.inf
         self._cut: asyncio.Future[Cut] = asyncio.get_running_loop().create_future()
         self._loop_start = asyncio.get_running_loop().time()
 
+    @property
+    def legs(self) -> list[Leg]:
+        """Its channels, the first one first."""
+        return [self.leg]
+
     def clock(self) -> float:
         """Epoch of the PBX as this call lives it."""
-        return self.leg.born + self._moment()
+        return self.legs[0].born + self._moment()
 
     def cut(self, why: Why, cause: int = 0) -> None:
         """End the call from our side; later cuts change nothing."""
@@ -203,13 +214,14 @@ class Call:
         scenario, answer_by = self._scenario, self.order.timeout
         cut = None
         if scenario.ring_after is not None:
-            cut = await self._until(scenario.ring_after, answer_by=answer_by)
+            cut = await self._until(self._invited_at + scenario.ring_after, answer_by=answer_by)
             if cut is None:
                 self._progress()
         last = scenario.refuse_after if scenario.answers_after is None else scenario.answers_after
-        cut = cut or await self._until(math.inf if last is None else last, answer_by=answer_by)
+        end = math.inf if last is None else self._invited_at + last
+        cut = cut or await self._until(end, answer_by=answer_by)
         if cut:
-            return _cut_failure(cut)
+            return cut_failure(cut)
         if scenario.answers_after is not None:
             return None
         cause = scenario.cause or 0
@@ -256,7 +268,7 @@ class Call:
         leg.application, leg.cdr_target = "ExecIf", order.exten
         self.answered.set_result(True)
         variables = leg.variables(f"ChanVariable({leg.name})")
-        pairs = _response(order, "Success", leg.name, 4, leg.uniqueid) + variables
+        pairs = response(order, "Success", leg.name, 4, leg.uniqueid) + variables
         self._exchange.emit("OriginateResponse", "call", pairs, self.clock())
 
     async def _talk(self) -> None:
@@ -304,7 +316,7 @@ def report_failure(
     dice = zlib.crc32(order.call_id.encode("utf-8", "surrogateescape"))
 
     def respond() -> None:
-        pairs = _response(order, "Failure", order.channel, reason, uniqueid)
+        pairs = response(order, "Failure", order.channel, reason, uniqueid)
         exchange.emit("OriginateResponse", "call", pairs, clock())
 
     steps: list[Callable[[], None]] = [respond]
@@ -339,7 +351,7 @@ def _spool(
     return begin, end
 
 
-def _cut_failure(cut: Cut) -> Failure:
+def cut_failure(cut: Cut) -> Failure:
     """How a call looks that we ended before it was answered."""
     match cut.why:
         case Why.TIMEOUT:
@@ -353,7 +365,7 @@ def _cut_failure(cut: Cut) -> Failure:
             return Failure(cause=0, spooled=False)
 
 
-def _response(order: Order, word: str, channel: str, reason: int, uniqueid: str) -> Pairs:
+def response(order: Order, word: str, channel: str, reason: int, uniqueid: str) -> Pairs:
     caller = order.caller or (NOBODY, NOBODY)
     return [
         *([("ActionID", order.action_id)] if order.action_id else []),

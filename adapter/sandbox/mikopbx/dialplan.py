@@ -13,6 +13,9 @@ if TYPE_CHECKING:
 ANYTHING = re.compile(r"[0-9*#+a-zA-Z].*")
 """What `all_peers` accepts; `outgoing` wants two characters of it."""
 
+OUTGOING = "_[0-9*#+a-zA-Z][0-9*#+a-zA-Z]!"
+"""The extension of context `outgoing`."""
+
 LAST_PRIORITY = 16
 """Length of MikoPBX's pattern in `all_peers`; a higher priority does not exist."""
 
@@ -30,6 +33,22 @@ def exists(pbx: "SimulatedPbx", context: str, exten: str, priority: str) -> bool
             return len(exten) >= 2 and bool(ANYTHING.fullmatch(exten))
         case _:
             return False
+
+
+def outgoing(pbx: "SimulatedPbx") -> list[tuple[str, str]]:
+    """Application and argument of each step of context `outgoing`, as MikoPBX generates the routes."""
+    routes = [
+        ("GosubIf", f'$["${{REGEX("{pattern}" ${{EXTEN}})}}" == "1"]?{pbx.trunk}-{number}-outgoing,${{EXTEN}},1')
+        for number, pattern in enumerate(pbx.routes, 1)
+    ]
+    return [("Ringing", ""), *routes, ("Playback", "silence/2,noanswer"), ("Hangup", "")]
+
+
+def route_of(pbx: "SimulatedPbx", number: str) -> str | None:
+    """Context of the first route that takes this number, or None."""
+    digits = number.removeprefix("+")
+    found = (n for n, pattern in enumerate(pbx.routes, 1) if re.search(pattern, digits))
+    return next((f"{pbx.trunk}-{n}-outgoing" for n in found), None)
 
 
 def contact_of(trunk: str) -> str:

@@ -2,8 +2,8 @@
 
 from dataclasses import dataclass
 
-STATES = {0: "Down", 5: "Ringing", 6: "Up"}
-"""Channel states that a leg of form `trunk` passes through."""
+STATES = {0: "Down", 4: "Ring", 5: "Ringing", 6: "Up", 7: "Busy"}
+"""Channel states that a leg passes through; Ring and Busy are of the second half of a Local pair."""
 
 CAUSES = {
     0: "Unknown",
@@ -58,6 +58,9 @@ class Leg:
     born: float
     """Epoch of the PBX's clock."""
 
+    linkedid: str = ""
+    """Of a leg that is not the first of its call: the first one's id."""
+
     priority: int = 1
     state: int = 0
     caller: tuple[str, str] = (NOBODY, NOBODY)
@@ -87,7 +90,7 @@ class Leg:
             ("Exten", self.exten),
             ("Priority", str(self.priority)),
             ("Uniqueid", self.uniqueid),
-            ("Linkedid", self.uniqueid),
+            ("Linkedid", self.linkedid or self.uniqueid),
             *self.variables(),
         ]
 

@@ -12,6 +12,7 @@ from adapter.sandbox import scenarios
 from adapter.sandbox.mikopbx import answers, dialplan
 from adapter.sandbox.mikopbx.call import SHUTDOWN_FLAG, Call, Invite, Order, Why, report_failure
 from adapter.sandbox.mikopbx.leg import NOBODY, Leg, Pairs
+from adapter.sandbox.mikopbx.routed import Pair, RoutedCall
 from adapter.sandbox.mikopbx.session import Session
 from adapter.sandbox.mikopbx.wire import Action, message
 
@@ -23,6 +24,9 @@ WRITE = frozenset({"originate", "call", "reporting"})
 """Rights of the AMI user: exactly those that the documentation asks an operator for."""
 
 AI_EXTENSION = "999"
+
+ROUTES = ("^60[0-9]{8}", "^6012")
+"""The first takes the whole number plan; numbers that begin with 6012 are taken by both, as on the real pair."""
 
 SHUTDOWN_SECONDS = 1.1
 """Between the last Hangup and the event Shutdown."""
@@ -75,6 +79,9 @@ class SimulatedPbx:
         self.write = frozenset(write)
         self.trunk_state = TrunkState.UP
         self.applications = {AI_EXTENSION}
+        self.routes = list(ROUTES)
+        """Outgoing routes: a pattern each, in order, all through the one trunk."""
+
         self.journal: dict[str, str] = {}
         """The PBX's own database, `family/key` → value; it survives a restart."""
 
@@ -107,6 +114,7 @@ class SimulatedPbx:
         self._idle.set()
         self._ids = 0
         self._legs = 0
+        self._pairs = 0
 
     @classmethod
     @asynccontextmanager
@@ -169,7 +177,8 @@ class SimulatedPbx:
         self.stopping = True
         calls = list(self.live.values())
         for call in calls:
-            self.emit("SoftHangupRequest", "call", [*call.leg.source(), ("Cause", SHUTDOWN_FLAG)], call.clock())
+            for leg in call.legs:
+                self.emit("SoftHangupRequest", "call", [*leg.source(), ("Cause", SHUTDOWN_FLAG)], call.clock())
         for call in calls:
             call.cut(Why.SHUTDOWN)
         await asyncio.sleep(SHUTDOWN_SECONDS / self.speed)
@@ -234,6 +243,8 @@ class SimulatedPbx:
         technology, _, _target = order.channel.partition("/")
         trunk = order.channel.rpartition("@")[2]
         holder = self._holder(order.call_id)
+        if technology == "Local" and trunk.removesuffix("/n") == "all_peers" and not holder:
+            return self._originate_by_route(order)
         if technology != "PJSIP" or trunk != self.trunk or not self.trunk_state.dials or holder:
             failed: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
             self._spawn(self._refuse(order, holder or order.call_id or NOBODY, failed))
@@ -252,6 +263,50 @@ class SimulatedPbx:
         self.live[leg.uniqueid] = call
         self._idle.clear()
         self.calls.append(invite)
+        self._spawn(self._live(call))
+        return call.answered
+
+    def _originate_by_route(self, order: Order) -> asyncio.Future[bool]:
+        """A Local pair whose second half dials by the first route that takes the number. It never goes on to the next
+        one, as after the variable `peer_mobile`."""
+        self._pairs += 1
+        name = f"{order.channel.removesuffix('/n')}-{self._pairs - 1:08x}"
+        first = order.call_id or self.next_uniqueid()
+        route = dialplan.route_of(self, order.number)
+        scenario = scenarios.scenario_of(order.number) or UNKNOWN_NUMBER
+        born = time.time()
+        trunk_leg = None
+        if route is not None and self.trunk_state.dials:
+            self._legs += 1
+            trunk_leg = Leg(
+                name=f"PJSIP/{self.trunk}-{self._legs - 1:08x}",
+                uniqueid=self.next_uniqueid(),
+                linkedid=first,
+                context=f"{self.trunk}-incoming",
+                exten="s",
+                born=born,
+            )
+        half = Leg(name=f"{name};1", uniqueid=first, context="all_peers", exten=order.number, born=born)
+        other = Leg(
+            name=f"{name};2",
+            uniqueid=order.other_id or f"{first};2",
+            linkedid=first,
+            context="all_peers",
+            exten=order.number,
+            born=born,
+            state=4,
+        )
+        invite = Invite(number=order.number, call_id=first, scenario=scenario.code, started=born)
+        call = RoutedCall(
+            self,
+            order,
+            Pair(first=half, second=other, trunk=trunk_leg, route=route or ""),
+            scenario,
+            invite,
+            invited=self.calls.append,
+        )
+        self.live[first] = call
+        self._idle.clear()
         self._spawn(self._live(call))
         return call.answered
 
@@ -322,7 +377,7 @@ class SimulatedPbx:
         try:
             await call.run()
         finally:
-            self.live.pop(call.leg.uniqueid, None)
+            self.live.pop(call.legs[0].uniqueid, None)
             if not self.live:
                 self._idle.set()
 
