@@ -55,6 +55,13 @@ def settings_page() -> str:
         if setting.name == "SUPABASE_SERVICE_ROLE_KEY":
             default = "required"
         lines.append(f"| `{setting.name}` | {default} | {setting.why}{' Secret.' if setting.secret else ''} |")
+    lines += [
+        "",
+        "## Proxies",
+        "",
+        "Both links to Supabase follow `HTTPS_PROXY` and `NO_PROXY` of the process environment; a SOCKS proxy is refused.",
+        "The link to the PBX uses no proxy.",
+    ]
     return "\n".join(lines) + "\n"
 
 
