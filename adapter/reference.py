@@ -59,8 +59,8 @@ def settings_page() -> str:
         "",
         "## Proxies",
         "",
-        "Both links to Supabase follow `HTTPS_PROXY` and `NO_PROXY` of the process environment; a SOCKS proxy is refused.",
-        "The link to the PBX uses no proxy.",
+        "Both links to Supabase follow `HTTPS_PROXY` and `NO_PROXY` of the process environment; a SOCKS proxy is",
+        "refused. The link to the PBX uses no proxy.",
     ]
     return "\n".join(lines) + "\n"
 
