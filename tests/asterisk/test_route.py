@@ -1,5 +1,6 @@
 """Form route on a real Asterisk: MikoPBX's dialplan chooses the provider, the carrier is the witness."""
 
+import asyncio
 import json
 import uuid
 from collections import Counter
@@ -16,7 +17,7 @@ from adapter.sandbox.scenarios import SCENARIOS, number
 from adapter.sandbox.world import World
 from tests.asterisk.ami import Ami
 from tests.asterisk.test_calls import _carrier, _events
-from tests.e2e.test_daemon import ALL_DONE, USER, _logs, _rows, _until
+from tests.e2e.test_daemon import ALL_DONE, USER, _logs, _queue, _rows, _until
 
 pytestmark = [pytest.mark.asterisk, pytest.mark.timeout(180)]
 
@@ -138,3 +139,22 @@ async def test_hanging_up_the_first_half_ends_a_ringing_call_at_once(pbx: RealPb
         assert call.ending is not None
         assert call.ending.outcome is Outcome.CANCELED
         assert call.ending.times.ringing_at is not None
+
+
+async def test_sigkill_of_the_daemon_ends_no_call_by_route_and_rings_nobody_twice(tmp_path: Path) -> None:
+    settings = {"LOG_FORMAT": "json", "SWEEP_SECONDS": "1", "DIAL_FORM": "route", "TRUNK": ""}
+    async with World.started(pbx="asterisk", directory=tmp_path, settings=settings) as world:
+        await _queue(world, "10", 8, first=700)
+        await _queue(world, "20", 4, first=700)
+        for _ in range(2):
+            await asyncio.sleep(1.2)
+            await world.daemon.kill()
+            await world.daemon.start()
+        await _until(world, ALL_DONE, 120)
+        rows = await _rows(world)
+        seen = _carrier(world)
+        assert set(seen.values()) == {1}, "nobody rang twice"
+        # The 180 of a call that rings on may have come while nobody listened.
+        assert {row["outcome"] for row in rows} <= {"answered", "no_answer", "no_reply", "unknown"}
+        assert sum(row["outcome"] != "unknown" for row in rows) >= 6, "calls were found again and followed"
+        assert any(event["event"] == "call.alive" for event in _events(world)), "found by the pair's Linkedid"
