@@ -219,7 +219,12 @@ class Call:
 
     answer_estimated: bool = False
     closing_since: float | None = None
-    skew: float = 0.0
+    skew: float | None = None
+    """PBX's clock minus the daemon's; None until the first event that carries a time."""
+
+    guessed: frozenset[str] = frozenset()
+    """Which of `originated_at`, `answered_at`, `last_alive` were taken from the daemon's clock for want of that."""
+
     last_alive: float | None = None
     """Last proof of life, PBX's clock."""
 
@@ -293,7 +298,7 @@ def resume(
         form=form,
         ring_seconds=ring_seconds,
         max_call_seconds=max_call_seconds,
-        started_at=min(now, open_call.originated_at or now),
+        started_at=now,  # Its age on our own clock is told by the list of legs: the database has PBX times.
         phase=Phase.ACCEPTED if answered is None else Phase.TALKING,
         originated_at=open_call.originated_at,
         answered_at=answered,
@@ -312,8 +317,8 @@ def on_event(call: Call, event: AmiEvent, now: float) -> Call:
     if hear is None or call.phase is Phase.ENDED or not concerns(call, event):
         return call
     if event.at is not None:
-        call = replace(call, skew=event.at - now)
-    heard, moved = hear(call, event, now + call.skew)
+        call = _on_pbx_clock(call, event.at - now)
+    heard, moved = hear(call, event, _pbx_time(call, now))
     return _move(heard, moved, now)
 
 
@@ -365,13 +370,18 @@ def on_seen(call: Call, channels: Iterable[Channel], now: float) -> Call:
         if ours and call.trunk_leg and (call.form is Form.TRUNK or call.answered_at is not None):
             return on_gone(call, now, "the callee's leg was gone when the PBX was reached again")
         return call
-    at = now + call.skew
+    at = _pbx_time(call, now)
+    before = call
     call, moved = _take_trunk_leg(call, trunk.name, trunk.uniqueid)
     call = replace(
         call,
+        started_at=min(call.started_at, now - trunk.duration),
         originated_at=call.originated_at if call.originated_at is not None else at - trunk.duration,
         last_alive=at,
     )
+    if call.skew is None:
+        guesses = {"originated_at": before.originated_at is None, "answered_at": before.answered_at is None}
+        call = replace(call, guessed=call.guessed | {"last_alive", *(name for name, new in guesses.items() if new)})
     if trunk.up and call.answered_at is None:
         return _move(replace(call, answered_at=at, answer_estimated=True), Input.ANSWERED, now)
     return _move(call, moved or Input.LEG, now)
@@ -388,7 +398,7 @@ def on_gone(call: Call, now: float, why: str) -> Call:
         return call
     if call.phase is Phase.CLOSING:
         return _move(call, Input.SETTLED, now)
-    at = now + call.skew
+    at = _pbx_time(call, now)
     if call.answered_at is not None:
         end = max(call.answered_at, call.last_alive or call.answered_at)
         call = replace(call, ended_at=end)
@@ -486,7 +496,9 @@ def _hangup(call: Call, event: AmiEvent, at: float) -> _Heard:
     call, _ = _leg(call, event.get("Channel"), uniqueid, at)
     call = replace(call, living=call.living - {uniqueid}, down=call.down | {uniqueid}, last_alive=alive)
     if call.form is Form.ROUTE and call.closing_since is not None:
-        call = replace(call, closing_since=at - call.skew)  # The other half of the end is due after the last leg.
+        call = replace(
+            call, closing_since=at - (call.skew or 0.0)
+        )  # The other half of the end is due after the last leg.
     if uniqueid != call.trunk_leg:
         return call, Input.DOWN if call.form is Form.ROUTE and not call.living else None
     cause, tech = _code(event, "Cause"), _code(event, "TechCause")
@@ -657,7 +669,29 @@ def _closed(call: Call, now: float) -> Call:
     """The call with an instant of its end: the Hangup's, else the first word of the end, else now."""
     if call.ended_at is not None:
         return call
-    return replace(call, ended_at=(now if call.closing_since is None else call.closing_since) + call.skew)
+    return replace(call, ended_at=_pbx_time(call, now if call.closing_since is None else call.closing_since))
+
+
+def _pbx_time(call: Call, now: float) -> float:
+    """An instant of the daemon's clock on the PBX's, as far as the difference is known."""
+    return now + (call.skew or 0.0)
+
+
+def _on_pbx_clock(call: Call, skew: float) -> Call:
+    """The PBX's clock is known: what was written down by ours before is set right, once. A daemon whose clock is an
+    hour wrong would else find a call after its restart and end it with an hour of talk."""
+
+    def right(name: str, at: float | None) -> float | None:
+        return at + skew if at is not None and name in call.guessed else at
+
+    return replace(
+        call,
+        skew=skew,
+        guessed=frozenset(),
+        originated_at=right("originated_at", call.originated_at),
+        answered_at=right("answered_at", call.answered_at),
+        last_alive=right("last_alive", call.last_alive),
+    )
 
 
 def _is_settled(call: Call) -> bool:

@@ -659,10 +659,31 @@ def test_a_call_taken_up_again_goes_on_where_the_database_had_it() -> None:
     assert ending.times.originated_at == PBX - 110
 
 
+@pytest.mark.parametrize("up", [True, False])
+def test_a_call_found_by_a_daemon_whose_clock_is_wrong_has_the_times_of_the_pbx(up: bool) -> None:
+    """NOW is years away from the PBX's clock: no time of ours may stay beside times of the PBX."""
+    call = life.on_seen(found(), (listed(up=up, duration=7),), NOW)
+    if not up:
+        call = state(2, "Up")(call)
+    ending = ended(lambda _: call, hangup(30))
+    assert ending.times.originated_at == PBX - 7
+    assert ending.times.answered_at == (PBX if up else PBX + 2)
+    assert ending.times.ended_at == PBX + 30
+    assert ending.talk_seconds == (30 if up else 28)
+
+
+@pytest.mark.parametrize("clock", [-3600.0, 3600.0])
+def test_nor_is_such_a_call_ended_before_its_time(clock: float) -> None:
+    call = found(answered_at=NOW - clock - 5, originated_at=NOW - clock - 10)
+    call = life.on_seen(call, (listed(up=True, duration=10),), NOW)
+    assert life.on_tick(call, NOW + 600).phase is Phase.TALKING
+    assert life.on_tick(call, NOW + 30 + 900 + OVERTIME - 9).phase is Phase.ENDED
+
+
 def test_a_call_taken_up_while_it_rings() -> None:
-    call = life.on_seen(found(), (listed(),), NOW)
+    call = life.on_seen(found(), (listed(duration=0),), NOW)
     assert (call.phase, call.started_at) == (Phase.DIALING, NOW)
-    assert found(originated_at=NOW - 50).started_at == NOW - 50
+    assert life.on_seen(found(), (listed(duration=50),), NOW).started_at == NOW - 50, "so its longest time is kept"
     assert found(cancel=True).canceled
 
 
