@@ -45,11 +45,10 @@ MAX_RING_SECONDS = 600
 ROUTES = "all_peers"
 """MikoPBX's context that leads to its outgoing routes."""
 
-ONE_ROUTE_ONLY = ("peer_mobile", "1")
-"""Form route: not empty, this has MikoPBX hang up when the first route fails. Without it the next matching route would
-ring the person again inside the same call, and with none left an announcement would keep a dead call for 6 s more
-(mikopbx/facts sections 6 and 7). The guard refuses doubly matching numbers beforehand; this holds when a route was made
-since it looked. Set on both halves of the pair and inherited by nobody."""
+NO_ANNOUNCEMENT = ("peer_mobile", "1")
+"""Form route: not empty, this has MikoPBX hang up once its routes have failed. Without it an announcement would keep a
+dead call for 6 s more, and its place among the calls in the air (mikopbx/facts sections 6 and 7). It does not keep
+MikoPBX from its next matching route: only the guard does (core/routes.py). Set on both halves, inherited by nobody."""
 
 JOURNAL_SLOTS = 4096
 """Slots of the journal on the PBX: enough that a slot is not written again for hours, few enough to stay small."""
@@ -209,7 +208,7 @@ def build(row: ClaimedRow, plan: DialPlan) -> Originate:
         *((("OtherChannelId", other_id(row.call_id)),) if by_route else ()),
         ("Variable", f"DB({plan.journal_family}/{slot})={journal_value(row)}"),
         ("Variable", f"TIMEOUT(absolute)={bound}"),
-        *((("Variable", "=".join(ONE_ROUTE_ONLY)),) if by_route else ()),
+        *((("Variable", "=".join(NO_ANNOUNCEMENT)),) if by_route else ()),
         *(("Variable", f"{name}={value}") for name, value in _variables(row)),
     )
     for name, value in headers:

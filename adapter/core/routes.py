@@ -117,7 +117,8 @@ def _tests(condition: str, name: str) -> tuple[_Test, ...]:
 def _test(term: str) -> _Test | None:
     if found := _PATTERN.fullmatch(term):
         try:
-            pattern = re.compile(found["pattern"])
+            # MikoPBX writes a backslash twice.
+            pattern = re.compile(re.sub(r"\\+", r"\\", found["pattern"]))
         except re.error:
             return None
         return lambda number: pattern.search(number) is not None

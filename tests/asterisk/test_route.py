@@ -11,7 +11,7 @@ import pytest
 from adapter.core import call as life
 from adapter.core.calls import Board, Ended
 from adapter.core.model import ClaimedRow, Ending, Form, Outcome
-from adapter.core.originate import ONE_ROUTE_ONLY, DialPlan, Originate, build
+from adapter.core.originate import NO_ANNOUNCEMENT, DialPlan, Originate, build
 from adapter.sandbox.asterisk import RealPbx
 from adapter.sandbox.scenarios import SCENARIOS, number
 from adapter.sandbox.world import World
@@ -98,22 +98,27 @@ async def _ended(ami: Ami, order: Originate, *, without: tuple[str, str] | None 
     raise AssertionError("the core saw no end")
 
 
-async def test_a_second_route_made_behind_our_back_still_rings_nobody_twice(pbx: RealPbx) -> None:
+async def test_a_number_that_two_routes_take_rings_twice_in_one_call(pbx: RealPbx) -> None:
+    """Why the guard refuses it: one Originate, two INVITEs, and still one outcome."""
     async with Ami.logged_in(pbx) as ami:
         order = _order(TWICE)
         ending = await _ended(ami, order)
         assert ending.outcome is Outcome.INVALID_NUMBER
-        assert len(pbx.invites(TWICE)) == 1
-
-
-async def test_two_routes_without_our_variable_are_two_legs_and_one_outcome(pbx: RealPbx) -> None:
-    """What the variable keeps from happening: one Originate, two INVITEs."""
-    async with Ami.logged_in(pbx) as ami:
-        order = _order(TWICE)
-        ending = await _ended(ami, order, without=("Variable", "=".join(ONE_ROUTE_ONLY)))
-        assert ending.outcome is Outcome.INVALID_NUMBER
         legs = [m for m in ami.about(order.call_id) if m.name == "Newchannel" and m.get("Channel").startswith("PJSIP/")]
         assert len(legs) == len(pbx.invites(TWICE)) == 2
+
+
+@pytest.mark.parametrize(("without", "seconds"), [(None, 0.0), (("Variable", "=".join(NO_ANNOUNCEMENT)), 6.0)])
+async def test_a_refused_call_is_over_at_once_thanks_to_our_variable(
+    pbx: RealPbx, without: tuple[str, str] | None, seconds: float
+) -> None:
+    async with Ami.logged_in(pbx) as ami:
+        order = _order(number("50", 901))
+        ending = await _ended(ami, order, without=without)
+        assert ending.outcome is Outcome.INVALID_NUMBER
+        last = max(m.at for m in ami.about(order.call_id) if m.name == "Hangup")
+        assert ending.times.ended_at is not None
+        assert last - ending.times.ended_at == pytest.approx(seconds, abs=0.8)
 
 
 async def test_hanging_up_the_first_half_ends_a_ringing_call_at_once(pbx: RealPbx) -> None:

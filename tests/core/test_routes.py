@@ -7,7 +7,7 @@ from adapter.core.routes import Routes, RoutesUnreadable, Step
 
 def by_pattern(pattern: str, name: str) -> Step:
     """A route as MikoPBX generates it: begins with, then so many digits."""
-    return Step("GosubIf", f'$["${{REGEX("{pattern}" ${{EXTEN}})}}" == "1"]?{name}-outgoing,${{EXTEN}},1')
+    return Step("ExecIf", f'$["${{REGEX("{pattern}" ${{EXTEN}})}}" == "1"]?Gosub({name}-outgoing,${{EXTEN}},1)')
 
 
 def by_piece(condition: str, name: str) -> Step:
@@ -17,6 +17,7 @@ def by_piece(condition: str, name: str) -> Step:
 OTHERS = (
     Step("Ringing", ""),
     Step("Goto", "outgoing,${EXTEN:1},1"),
+    Step("ExecIf", '$["${peer_mobile}x" != "x"]?Hangup()'),
     Step("GosubIf", '$["${DIALPLAN_EXISTS(all-outgoing-custom,${EXTEN},1)}" == "1"]?all-outgoing-custom,${EXTEN},1'),
     Step("Playback", "silence/2,noanswer"),
     Step("Hangup", ""),
@@ -35,6 +36,13 @@ def test_one_route_two_routes_none(number: str) -> None:
     none = Routes.read((*OTHERS, by_pattern("^65", "X"))).refusal(number)
     assert none is not None
     assert "no outgoing route" in none
+
+
+def test_a_plus_in_a_route_is_written_with_two_backslashes() -> None:
+    plus = by_pattern(r"^\\+60[0-9]{9}$", "SIP-TRUNK-0000000A-1")
+    assert plus.data.count("\\") == 2
+    assert Routes.read([plus]).refusal("+60123456700") is None
+    assert Routes.read([plus, MOBILE]).refusal("+60123456700") is not None, "counted rather too often"
 
 
 @pytest.mark.parametrize(

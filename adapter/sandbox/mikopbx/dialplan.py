@@ -38,7 +38,7 @@ def exists(pbx: "SimulatedPbx", context: str, exten: str, priority: str) -> bool
 def outgoing(pbx: "SimulatedPbx") -> list[tuple[str, str]]:
     """Application and argument of each step of context `outgoing`, as MikoPBX generates the routes."""
     routes = [
-        ("GosubIf", f'$["${{REGEX("{pattern}" ${{EXTEN}})}}" == "1"]?{pbx.trunk}-{number}-outgoing,${{EXTEN}},1')
+        ("ExecIf", f'$["${{REGEX("{pattern}" ${{EXTEN}})}}" == "1"]?Gosub({pbx.trunk}-{number}-outgoing,${{EXTEN}},1))')
         for number, pattern in enumerate(pbx.routes, 1)
     ]
     return [("Ringing", ""), *routes, ("Playback", "silence/2,noanswer"), ("Hangup", "")]

@@ -267,8 +267,8 @@ class SimulatedPbx:
         return call.answered
 
     def _originate_by_route(self, order: Order) -> asyncio.Future[bool]:
-        """A Local pair whose second half dials by the first route that takes the number. It never goes on to the next
-        one, as after the variable `peer_mobile`."""
+        """A Local pair whose second half dials by the first route that takes the number. Unlike a real PBX (the
+        Asterisk pair has that) it does not go on to a second one, and plays no announcement."""
         self._pairs += 1
         name = f"{order.channel.removesuffix('/n')}-{self._pairs - 1:08x}"
         first = order.call_id or self.next_uniqueid()
