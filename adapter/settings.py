@@ -157,8 +157,8 @@ SETTINGS: tuple[Setting, ...] = (
         name="MIKOPBX_HOST",
         group=_PBX,
         parse=_matching(r"[A-Za-z0-9.:_-]{1,253}", "must be a host name or an address"),
-        example="192.0.2.10",
-        why="Address of the MikoPBX. AMI is clear text: keep it on a private network or a VPN.",
+        example="pbx.example.com",
+        why="Address, in a private network, a VPN or an SSH tunnel. AMI is clear text: a public address is refused.",
     ),
     Setting(
         name="MIKOPBX_AMI_PORT",
