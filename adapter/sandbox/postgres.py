@@ -44,6 +44,9 @@ START_SECONDS = 30.0
 """A start takes about 0.2 s; a machine under full load may need far longer."""
 
 HOME_PREFIX = "mikopbx-pg-"
+
+SETTLED_SECONDS = 60.0
+"""A younger directory may still be in the making: initdb takes a second or two."""
 """Of the temporary directories that hold a server's data."""
 
 MEMORY_BYTES = 2 * 1024**3
@@ -269,10 +272,13 @@ def _is_abandoned(home: Path, account: Account | None) -> bool:
     """Whether a former server of ours lies here, dead: its keeper was killed, too, and could not clear up."""
     try:
         pid = (home / "data" / "postmaster.pid").read_text(encoding="ascii").split()[0]
-        ours = home.lstat().st_uid == (account.uid if account else os.geteuid())
+        status = home.lstat()
     except (OSError, IndexError):
-        return False  # Being made or being removed, or somebody else's.
-    return ours and not Path("/proc", pid).exists()
+        return False  # Being made or being removed.
+    ours = status.st_uid == (account.uid if account else os.geteuid())
+    # initdb runs servers of its own for a moment, each with a postmaster.pid.
+    settled = time.time() - status.st_mtime > SETTLED_SECONDS
+    return ours and settled and not Path("/proc", pid).exists()
 
 
 def _binaries(account: Account | None) -> Path:

@@ -35,7 +35,7 @@ def packages() -> Path:
             place.mkdir(exist_ok=True)
             manifest = {"name": "gateway-tests", "private": True, "type": "module", "dependencies": PACKAGES}
             (place / "package.json").write_text(json.dumps(manifest), encoding="utf-8")
-            command = [BIN / "npm", "install", "--no-audit", "--no-fund", "--ignore-scripts"]
+            command = [str(BIN / "npm"), "install", "--no-audit", "--no-fund", "--ignore-scripts"]
             environment = {**os.environ, "PATH": f"{BIN}:{os.environ['PATH']}"}
             done = subprocess.run(command, cwd=place, check=False, capture_output=True, text=True, env=environment)
             if done.returncode != 0:

@@ -9,6 +9,7 @@ import socket
 import subprocess
 import sys
 import tempfile
+import time
 from pathlib import Path
 
 import asyncpg
@@ -117,7 +118,8 @@ async def test_a_killed_parent_leaves_no_server_and_no_directory() -> None:
             await asyncio.sleep(0.05)
 
 
-async def test_a_dead_servers_memory_is_freed_by_the_next_start() -> None:
+@pytest.mark.parametrize(("age", "freed"), [(3600, True), (0, False)], ids=["old", "in the making"])
+async def test_a_dead_servers_memory_is_freed_by_the_next_start(age: int, freed: bool) -> None:
     with Postgres.running() as server:
         place, owner = server.directory.parent, server.directory.stat()
         abandoned = Path(tempfile.mkdtemp(prefix=postgres.HOME_PREFIX, dir=place))
@@ -125,10 +127,14 @@ async def test_a_dead_servers_memory_is_freed_by_the_next_start() -> None:
         (abandoned / "data" / "postmaster.pid").write_text("4194305\n")  # Above the highest pid there is.
         if os.geteuid() == 0:
             os.chown(abandoned, owner.st_uid, owner.st_gid)
-        with Postgres.running() as second:
-            assert not abandoned.exists()
-            assert server.directory.exists()
-            assert second.directory != server.directory
+        os.utime(abandoned, (time.time() - age, time.time() - age))
+        try:
+            with Postgres.running() as second:
+                assert abandoned.exists() is not freed
+                assert server.directory.exists()
+                assert second.directory != server.directory
+        finally:
+            shutil.rmtree(abandoned, ignore_errors=True)
 
 
 def test_a_taken_port_is_exchanged_for_another(monkeypatch: pytest.MonkeyPatch) -> None:
