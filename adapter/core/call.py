@@ -384,6 +384,9 @@ def on_seen(call: Call, channels: Iterable[Channel], now: float) -> Call:
         call = replace(call, guessed=call.guessed | {"last_alive", *(name for name, new in guesses.items() if new)})
     if trunk.up and call.answered_at is None:
         return _move(replace(call, answered_at=at, answer_estimated=True), Input.ANSWERED, now)
+    if trunk.ringing:
+        call, rang = _ring(call, at)
+        moved = rang or moved
     return _move(call, moved or Input.LEG, now)
 
 

@@ -86,6 +86,8 @@ class Channel:
     up: bool
     duration: int
     application: str = ""
+    ringing: bool = False
+    """A 180 came (ChannelState 5); a leg with early media alone does not tell."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -14,6 +14,7 @@ JOURNAL = "mikopbx-adapter"
 NOT_IN_DATABASE = "Database entry not found"
 NO_SUCH_CHANNEL = "No such channel"
 NO_SUCH_CONTEXT = "Did not find context"
+RINGING = "5"
 UP = "6"
 """ChannelState of a leg that was answered."""
 
@@ -102,6 +103,7 @@ def _channel(fields: Mapping[str, str]) -> Channel:
         up=fields.get("ChannelState") == UP,
         duration=_seconds(fields.get("Duration", "")),
         application=fields.get("Application", ""),
+        ringing=fields.get("ChannelState") == RINGING,
     )
 
 

@@ -687,6 +687,14 @@ def test_a_call_taken_up_while_it_rings() -> None:
     assert found(cancel=True).canceled
 
 
+def test_a_leg_found_ringing_has_rung() -> None:
+    """Else a call that nobody answers would end as one of which the carrier never said that it rang."""
+    found_ringing = life.on_seen(found(), (replace(listed(duration=3), ringing=True),), NOW)
+    assert (found_ringing.phase, found_ringing.ringing_at) == (Phase.RINGING, NOW)
+    again = life.on_seen(found_ringing, (replace(listed(duration=4), ringing=True),), NOW + 1)
+    assert again.ringing_at == NOW, "the first ring counts"
+
+
 # The end is the end
 
 
