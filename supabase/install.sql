@@ -2408,7 +2408,7 @@ begin
   epoch := v_held.epoch;
   if holder then
     update public.call_pbx as x
-    set holder = p_adapter, lease_until = p_now + v_lease, trunk = coalesce(p_status ->> 'trunk', x.trunk),
+    set holder = p_adapter, lease_until = p_now + v_lease, trunk = case when p_status ? 'trunk' then p_status ->> 'trunk' else x.trunk end,
       boot = coalesce(p_status ->> 'pbx_boot', x.boot),
       epoch = case when x.holder is distinct from p_adapter then x.epoch + 1 else x.epoch end,
       former = case when x.holder is distinct from p_adapter then x.holder else x.former end,

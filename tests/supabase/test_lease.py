@@ -124,6 +124,15 @@ async def test_a_new_run_of_the_holder_goes_on_dialing(desk: Desk) -> None:
     assert len(await desk.claim()) == 2
 
 
+async def test_a_pbx_dialed_by_its_own_routes_has_no_trunk_of_before(desk: Desk) -> None:
+    """Else a row that names the former provider would wait for an adapter that dials through it no more."""
+    of = "select trunk from call_pbx where lease_until > now()"
+    await desk.sync(trunk="SIP-TRUNK-0000AAAA")
+    assert await desk.connection.fetchval(of) == "SIP-TRUNK-0000AAAA"
+    await desk.sync(trunk=None)
+    assert await desk.connection.fetchval(of) is None
+
+
 async def test_a_lapsed_lease_is_taken_after_one_full_lease_of_being_ready(desk: Desk) -> None:
     await desk.fill(3)
     (call,) = await desk.claim(1)
