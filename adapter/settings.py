@@ -19,6 +19,7 @@ from dotenv.parser import parse_stream
 
 from adapter.core.model import Form
 from adapter.core.originate import JOURNAL_SLOTS
+from adapter.core.outcomes import NO_ANSWER_WORDS
 
 Parse = Callable[[str], Any]
 
@@ -257,7 +258,7 @@ SETTINGS: tuple[Setting, ...] = (
     Setting(
         name="NO_ANSWER_WORD",
         group=_DIALING,
-        parse=_one_of("no_answered", "no_answer"),
+        parse=_one_of(*NO_ANSWER_WORDS),
         default="no_answered",
         why="Status of an unanswered call: no_answered fills the app's counters, no_answer its page Failed Calls.",
     ),
