@@ -270,6 +270,7 @@ class Daemon:
             "agent_id": self._settings["AGENT_ID"],
             "problem": self._why_not(),
             "doorbell": self._bell(),
+            "outbox": {"waiting": self._parts.outbox.count, "refused": self._parts.outbox.refused_count},
             "epoch": self._ticker.epoch,
             "lease_seconds": int(LEASE_SECONDS),
             "max_call_seconds": self._settings["MAX_CALL_SECONDS"],

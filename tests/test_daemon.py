@@ -12,11 +12,12 @@ from typing import Any, cast
 import pytest
 
 from adapter.cli import main
+from adapter.core.model import ReleaseCause, ReleaseRecord
 from adapter.daemon import EXIT_BUSY, EXIT_CONFIG, Daemon, Parts
 from adapter.settings import read
 from adapter.supabase_io.outbox import Outbox
 from adapter.watchdog import EXIT_WEDGED
-from tests.support.doubles import HandLink, ScriptedDatabase, SilentBell, reply
+from tests.support.doubles import HandLink, ScriptedDatabase, SilentBell, reply, row
 from tests.test_settings import REQUIRED
 
 Run = Callable[[], Coroutine[Any, Any, None]]
@@ -76,6 +77,18 @@ async def test_a_newer_process_ends_this_one(tmp_path: Path, caplog: pytest.LogC
         code, _ = await _daemon(tmp_path, fenced=True)
     assert code == EXIT_BUSY
     assert "newer process" in caplog.text
+
+
+async def test_the_heartbeat_tells_what_waits_and_what_was_refused(tmp_path: Path) -> None:
+    outbox = Outbox(tmp_path / "outbox.sqlite3")
+    for serial in (1, 2, 3):
+        release = ReleaseRecord(call_id=row(serial).call_id, cause=ReleaseCause.NOT_SENT, reason="test")
+        await outbox.put(release)
+    await outbox.refuse(1, "no such kind")
+    await outbox.close()
+    _, daemon = await _daemon(tmp_path)
+    first = cast("Any", daemon._parts.database).requests[0]
+    assert first.status["outbox"] == {"waiting": 2, "refused": 1}
 
 
 def _command(*arguments: str, **environ: str) -> subprocess.CompletedProcess[str]:
