@@ -1,0 +1,1 @@
+"""The commands of `mikopbx-adapter`, one module each; `adapter.cli` lists them."""
