@@ -13,6 +13,7 @@ def env_example() -> str:
     lines = [
         "# Settings of mikopbx-adapter: copy to .env and fill in; `mikopbx-adapter run --env-file .env` reads it.",
         "# In Docker the same names are environment variables. Lines that begin with # show the default.",
+        "# A secret may stand in a file of its own: NAME_FILE=/run/secrets/… in place of NAME=….",
         "# Made from adapter/settings.py by `python -m adapter.reference env`.",
     ]
     group = ""
@@ -43,6 +44,10 @@ def settings_page() -> str:
         "",
         "Made from `adapter/settings.py` by `python -m adapter.reference settings`. The process environment wins over",
         "the file given with `--env-file`. All errors are told at once; the exit code is then 78.",
+        "",
+        "A secret may stand in a file of its own, which its name with the ending `_FILE` gives (Docker and Kubernetes",
+        "secrets); give one of the two.",
+        "`mikopbx-adapter config` shows what is in force, and where each value comes from.",
     ]
     group = ""
     for setting in SETTINGS:

@@ -3,7 +3,8 @@
 The table `SETTINGS` is the only place where a name, its default and the reason for it stand; `.env.example` and
 `docs/reference/settings.md` are made from it (`python -m adapter.reference`). The process environment wins
 over the file, as containers expect; the file is read without interpolation (ENV-01: `${` in a password would be
-altered silently) and never searched for (ENV-02).
+altered silently) and never searched for (ENV-02). A secret may stand in a file of its own, named by `<NAME>_FILE`, as
+Docker and Kubernetes hand them over: it then shows in no `docker inspect` and no `/proc/<pid>/environ`.
 """
 
 import os
@@ -24,6 +25,12 @@ from adapter.core.outcomes import NO_ANSWER_WORDS
 Parse = Callable[[str], Any]
 
 MISSING = object()
+
+FILE = "_FILE"
+"""Ending of the name that gives a secret by the file in which it stands."""
+
+SECRET_BYTES = 8192
+"""A key is a few hundred bytes. More is the wrong file, and a device such as /dev/zero never ends."""
 
 
 class SettingsError(Exception):
@@ -346,7 +353,8 @@ _BY_NAME = {setting.name: setting for setting in SETTINGS}
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """The effective settings: `settings["MAX_CALLS"]`, and the source of each (`environment`, `file`, `default`)."""
+    """The effective settings: `settings["MAX_CALLS"]`, and the source of each (`environment`, `file`, `default`, or
+    `file …` with the path for a secret)."""
 
     values: Mapping[str, Any]
     sources: Mapping[str, str]
@@ -380,9 +388,11 @@ def read(environ: Mapping[str, str], env_file: Path | None = None) -> Settings:
     values: dict[str, Any] = {}
     sources: dict[str, str] = {}
     for setting in SETTINGS:
-        raw, source = environ.get(setting.name, "").strip(), "environment"
-        if not raw:
-            raw, source = (file_values.get(setting.name) or "").strip(), "file"
+        try:
+            raw, source = _given(setting, environ, file_values)
+        except ValueError as error:
+            problems.append(str(error))
+            continue
         if not raw:
             sources[setting.name] = "default"
             if setting.default is MISSING:
@@ -404,6 +414,34 @@ def read(environ: Mapping[str, str], env_file: Path | None = None) -> Settings:
     if problems:
         raise SettingsError(problems)
     return Settings(values, sources)
+
+
+def _given(setting: Setting, environ: Mapping[str, str], file_values: Mapping[str, str | None]) -> tuple[str, str]:
+    """What was given for a setting, and where; empty texts if nothing. Raises ValueError with words."""
+    for values, source in ((environ, "environment"), (file_values, "file")):
+        raw = (values.get(setting.name) or "").strip()
+        path = (values.get(setting.name + FILE) or "").strip() if setting.secret else ""
+        if raw and path:
+            raise ValueError(f"{setting.name} and {setting.name}{FILE} are both given (in the {source}); keep one.")
+        if path:
+            return _secret_of(Path(path), setting.name + FILE), f"file {path}"
+        if raw:
+            return raw, source
+    return "", ""
+
+
+def _secret_of(path: Path, name: str) -> str:
+    try:
+        with path.open("rb") as file:
+            content = file.read(SECRET_BYTES + 1)
+        text = content.decode("utf-8-sig").strip()
+    except (OSError, UnicodeError) as error:
+        told = error.strerror if isinstance(error, OSError) and error.strerror else "not text in UTF-8"
+        raise ValueError(f"{name} names {path}, which cannot be read ({told}).") from None
+    if not text or len(content) > SECRET_BYTES:
+        what = "is empty" if not text else f"is longer than {SECRET_BYTES} bytes"
+        raise ValueError(f"{name} names {path}, which {what}; it must hold the secret and nothing else.")
+    return text
 
 
 def _keys(values: Mapping[str, Any]) -> list[str]:
@@ -461,6 +499,20 @@ def _unreadable_lines(text: str) -> list[int]:
         for binding in parse_stream(StringIO(text))
         if binding.error or (binding.value is None and binding.key in _BY_NAME)
     ]
+
+
+def shown(settings: Settings) -> tuple[tuple[str, str, str], ...]:
+    """`(name, value, source)` of every setting, secrets as `(set)` or `(not set)`: for eyes and logs."""
+    return tuple(
+        (setting.name, _shown(setting, settings.values[setting.name]), settings.sources[setting.name])
+        for setting in SETTINGS
+    )
+
+
+def _shown(setting: Setting, value: Any) -> str:
+    if setting.secret:
+        return "(set)" if value else "(not set)"
+    return str(value)
 
 
 def from_process(env_file: Path | None) -> Settings:

@@ -1,10 +1,12 @@
 """Settings: all errors at once, sources, secrets, and the files made from the table."""
 
+import json
 import os
 from pathlib import Path
 
 import pytest
 
+from adapter.cli import main
 from adapter.core.model import Form
 from adapter.reference import env_example, outcomes_page, settings_page
 from adapter.settings import SETTINGS, SettingsError, read
@@ -191,3 +193,69 @@ def test_the_example_file_is_complete(tmp_path: Path) -> None:
     text = text.replace("SUPABASE_SERVICE_ROLE_KEY=\n", "SUPABASE_SERVICE_ROLE_KEY=k\n", 1)
     file.write_text(text.replace("MIKOPBX_AMI_PASSWORD=\n", "MIKOPBX_AMI_PASSWORD=p\n", 1), "utf-8")
     assert read({}, file)["TRUNK"] == "SIP-TRUNK-1A2B3C4D"
+
+
+def _without(name: str) -> dict[str, str]:
+    return {key: value for key, value in REQUIRED.items() if key != name}
+
+
+def test_a_secret_may_stand_in_a_file_of_its_own(tmp_path: Path) -> None:
+    secret = tmp_path / "ami"
+    secret.write_bytes(b"\xef\xbb\xbf" + "p${HOME}# ss wörd\n".encode())
+    settings = read(_without("MIKOPBX_AMI_PASSWORD") | {"MIKOPBX_AMI_PASSWORD_FILE": str(secret)})
+    assert settings["MIKOPBX_AMI_PASSWORD"] == "p${HOME}# ss wörd"
+    assert settings.sources["MIKOPBX_AMI_PASSWORD"] == f"file {secret}"
+    assert "p${HOME}# ss wörd" in settings.secrets
+
+
+def test_the_environment_wins_over_a_secret_that_the_file_of_settings_names(tmp_path: Path) -> None:
+    (tmp_path / "env").write_text(f"MIKOPBX_AMI_PASSWORD_FILE={tmp_path / 'none'}\n")
+    assert read(REQUIRED, tmp_path / "env").sources["MIKOPBX_AMI_PASSWORD"] == "environment"
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [(None, "No such file"), (b"\n \n", "is empty"), (b"\xff\xfe", "not text"), (b"a" * 9000, "longer than")],
+    ids=["missing", "empty", "binary", "endless"],
+)
+def test_a_secret_file_that_is_none_is_named(tmp_path: Path, content: bytes | None, words: str) -> None:
+    secret = tmp_path / "ami"
+    if content is not None:
+        secret.write_bytes(content)
+    with pytest.raises(SettingsError, match=words) as caught:
+        read(_without("MIKOPBX_AMI_PASSWORD") | {"MIKOPBX_AMI_PASSWORD_FILE": str(secret)})
+    (problem,) = caught.value.problems
+    assert "MIKOPBX_AMI_PASSWORD_FILE" in problem
+    assert str(secret) in problem
+
+
+def test_a_secret_given_twice_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(SettingsError, match="both given"):
+        read(REQUIRED | {"MIKOPBX_AMI_PASSWORD_FILE": str(tmp_path / "ami")})
+
+
+def test_config_shows_values_and_sources_and_no_secret(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name, value in _without("MIKOPBX_AMI_PASSWORD").items():
+        monkeypatch.setenv(name, value)
+    (tmp_path / "ami").write_text("a-secret-of-a-test\n")
+    (tmp_path / "env").write_text(f"MAX_CALLS=7\nMAX_CALLS_PER_USER=5\nMIKOPBX_AMI_PASSWORD_FILE={tmp_path / 'ami'}\n")
+    assert main(["config", "--env-file", str(tmp_path / "env"), "--json"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert told["MAX_CALLS"] == {"value": "7", "source": "file"}
+    assert told["MIKOPBX_HOST"] == {"value": "192.0.2.10", "source": "environment"}
+    assert told["RING_SECONDS"] == {"value": "30", "source": "default"}
+    assert told["MIKOPBX_AMI_PASSWORD"] == {"value": "(set)", "source": f"file {tmp_path / 'ami'}"}
+    assert set(told) == {setting.name for setting in SETTINGS}
+    assert main(["config", "--env-file", str(tmp_path / "env")]) == 0
+    out = capsys.readouterr().out
+    assert len(out.splitlines()) == len(SETTINGS)
+    for secret in ("a-secret-of-a-test", REQUIRED["SUPABASE_SERVICE_ROLE_KEY"]):
+        assert secret not in out + json.dumps(told)
+
+
+def test_config_tells_what_is_wrong(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setenv("MAX_CALLS", "many")
+    assert main(["config"]) == 78
+    assert "MAX_CALLS must be a whole number" in capsys.readouterr().err
