@@ -12,7 +12,7 @@ import logging
 import math
 import os
 import signal
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 
@@ -24,7 +24,9 @@ from adapter.core.numbers import NumberStyle
 from adapter.core.originate import DialPlan
 from adapter.core.policy import AiBreaker, TrunkBreaker, room
 from adapter.dialer import Dialer
+from adapter.exits import EXIT_BUSY, EXIT_CONFIG, EXIT_INSISTED, EXIT_WEDGED
 from adapter.follower import Follower
+from adapter.health import keep
 from adapter.log import hide, say, set_up
 from adapter.pbx import PbxConfig, PbxLink
 from adapter.settings import Settings
@@ -34,7 +36,7 @@ from adapter.supabase_io.doorbell import Doorbell
 from adapter.supabase_io.outbox import Outbox, OutboxUnusable
 from adapter.supabase_io.statedir import StateDir, StateDirBusy, StateDirError
 from adapter.ticker import LEASE_SECONDS, Fenced, Tick, Ticker
-from adapter.watchdog import EXIT_WEDGED, Watchdog
+from adapter.watchdog import Watchdog
 
 log = logging.getLogger(__name__)
 
@@ -42,15 +44,6 @@ STOPPING = "the adapter was stopping"
 
 READINESS_SECONDS = 0.1
 """How often the link is asked whether calls may be placed: a claim after start or repair waits no longer than this."""
-
-EXIT_CONFIG = 78
-"""EX_CONFIG: settings or STATE_DIR cannot be used; a restart cannot help."""
-
-EXIT_BUSY = 75
-"""EX_TEMPFAIL: somebody else is at work; a restart may help later."""
-
-EXIT_INSISTED = 130
-"""A second signal, as a shell reports Ctrl-C."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,6 +54,20 @@ class Parts:
     database: Database
     link: PbxLink
     doorbell: Doorbell
+
+
+@dataclass(slots=True)
+class Told:
+    """What the health file says: until the daemon itself can tell, that it waits for the database."""
+
+    status: Callable[[], Mapping[str, object]] = lambda: {
+        "ready": False,
+        "problem": "waiting for Supabase, where this adapter must register before it may dial",
+    }
+
+    def now(self) -> Mapping[str, object]:
+        """The status at this moment."""
+        return self.status()
 
 
 class Daemon:
@@ -118,7 +125,7 @@ class Daemon:
             database=parts.database,
             outbox=parts.outbox,
             doorbell=parts.doorbell,
-            status=self._status,
+            status=self.status,
             room=self._room,
             tick=Tick(
                 dial=self._dial,
@@ -250,7 +257,7 @@ class Daemon:
             or self._trunk.problem
         )
 
-    def _status(self) -> dict[str, object]:
+    def status(self) -> dict[str, object]:
         """The heartbeat: what the claim must know, and what an operator sees in `call_adapters`."""
         status = self._parts.link.status
         return {
@@ -334,6 +341,8 @@ async def _main(settings: Settings) -> int:
         link_config, supabase_config = _configs(settings)
         with StateDir.open(settings["STATE_DIR"]) as state:
             outbox = Outbox(state.outbox_path)
+            told = Told()
+            health = asyncio.create_task(keep(state.path, told.now), name="health")
             try:
                 async with Database(supabase_config) as database:
                     opened = await _register(settings, state, outbox, database, stop)
@@ -345,8 +354,12 @@ async def _main(settings: Settings) -> int:
                         link=PbxLink(link_config),
                         doorbell=Doorbell(supabase_config),
                     )
-                    return await Daemon(settings, parts, state.identity.incarnation, opened).run(stop)
+                    daemon = Daemon(settings, parts, state.identity.incarnation, opened)
+                    told.status = daemon.status
+                    return await daemon.run(stop)
             finally:
+                health.cancel()
+                await asyncio.gather(health, return_exceptions=True)
                 await outbox.close()
     except StateDirBusy as error:
         return _refuse(EXIT_BUSY, error)

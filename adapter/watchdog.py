@@ -13,11 +13,10 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from adapter.exits import EXIT_WEDGED
 from adapter.log import say
 
 log = logging.getLogger(__name__)
-
-EXIT_WEDGED = 70
 
 LIMIT_SECONDS = 120.0
 """Oldest beat that is still alive: the longest legitimate wait is a request of about 20 s plus its back-off."""

@@ -13,10 +13,10 @@ import pytest
 
 from adapter.cli import main
 from adapter.core.model import ReleaseCause, ReleaseRecord
-from adapter.daemon import EXIT_BUSY, EXIT_CONFIG, Daemon, Parts
+from adapter.daemon import Daemon, Parts
+from adapter.exits import EXIT_BUSY, EXIT_CONFIG, EXIT_WEDGED
 from adapter.settings import read
 from adapter.supabase_io.outbox import Outbox
-from adapter.watchdog import EXIT_WEDGED
 from tests.support.doubles import HandLink, ScriptedDatabase, SilentBell, reply, row
 from tests.test_settings import REQUIRED
 

@@ -6,7 +6,8 @@ import time
 
 import pytest
 
-from adapter.watchdog import EXIT_WEDGED, Watchdog, Wedged
+from adapter.exits import EXIT_WEDGED
+from adapter.watchdog import Watchdog, Wedged
 
 
 async def test_a_silent_task_raises() -> None:

@@ -6,10 +6,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from adapter.exits import EXIT_CONFIG
 from adapter.settings import SettingsError
-
-EXIT_CONFIG = 78
-"""EX_CONFIG of sysexits: settings are wrong, a restart cannot help."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
