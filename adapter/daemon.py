@@ -28,15 +28,15 @@ from adapter.exits import EXIT_BUSY, EXIT_CONFIG, EXIT_INSISTED, EXIT_WEDGED
 from adapter.follower import Follower
 from adapter.health import keep
 from adapter.log import hide, say, set_up
-from adapter.pbx import PbxConfig, PbxLink
+from adapter.pbx import PbxLink
 from adapter.settings import Settings
-from adapter.supabase_io.config import DoorbellMode, SupabaseConfig
 from adapter.supabase_io.database import Database, DatabaseAway, DatabaseRefused
 from adapter.supabase_io.doorbell import Doorbell
 from adapter.supabase_io.outbox import Outbox, OutboxUnusable
 from adapter.supabase_io.statedir import StateDir, StateDirBusy, StateDirError
 from adapter.ticker import LEASE_SECONDS, Fenced, Tick, Ticker
 from adapter.watchdog import Watchdog
+from adapter.wiring import configs
 
 log = logging.getLogger(__name__)
 
@@ -338,7 +338,9 @@ async def _main(settings: Settings) -> int:
     stop = asyncio.Event()
     _listen_for_signals(stop)
     try:
-        link_config, supabase_config = _configs(settings)
+        link_config, supabase_config = configs(settings)
+        for warning in supabase_config.warnings(clock.wall()):
+            say(log, logging.WARNING, "settings.key", warning)
         with StateDir.open(settings["STATE_DIR"]) as state:
             outbox = Outbox(state.outbox_path)
             told = Told()
@@ -372,28 +374,6 @@ async def _main(settings: Settings) -> int:
 def _refuse(code: int, error: Exception) -> int:
     say(log, logging.CRITICAL, "daemon.refused", str(error), code=code)
     return code
-
-
-def _configs(settings: Settings) -> tuple[PbxConfig, SupabaseConfig]:
-    """What the two links need; raises ValueError with words for the operator."""
-    link = PbxConfig(
-        host=settings["MIKOPBX_HOST"],
-        port=settings["MIKOPBX_AMI_PORT"],
-        username=settings["MIKOPBX_AMI_USERNAME"],
-        password=settings["MIKOPBX_AMI_PASSWORD"],
-        trunk=settings["TRUNK"],
-        form=settings["DIAL_FORM"],
-        ai_context=settings["AI_CONTEXT"],
-        ai_extension=settings["AI_EXTENSION"],
-        window=settings["AMI_WINDOW"],
-        name=settings.pbx_name,
-    )
-    supabase = SupabaseConfig(
-        url=settings["SUPABASE_URL"], key=settings.supabase_key, doorbell=DoorbellMode(settings["DOORBELL"])
-    )
-    for warning in supabase.warnings(clock.wall()):
-        say(log, logging.WARNING, "settings.key", warning)
-    return link, supabase
 
 
 def _listen_for_signals(stop: asyncio.Event) -> None:

@@ -146,6 +146,16 @@ class Database:
         )
         return _decoded("call_sync_v1", replies.synced, answer)
 
+    async def canonical(self, number: str, region: str) -> tuple[str | None, str | None]:
+        """`(e164, problem)` of a phone number as the database reads it. It changes nothing, so `doctor` may ask it too.
+
+        Raises DatabaseAway, DatabaseRefused.
+        """
+        answer = await self._call("call_number_v1", {"p_raw": number, "p_region": region})
+        if not isinstance(answer, dict) or not {"e164", "problem"} <= answer.keys():
+            raise DatabaseRefused(f"call_number_v1 answered in a shape that is not ours: {refusals.INSTALL}")
+        return answer["e164"], answer["problem"]
+
     async def aclose(self) -> None:
         """Close the connections; the client has no close of its own (PG-05)."""
         await self._http.aclose()
