@@ -146,6 +146,15 @@ SETTINGS: tuple[Setting, ...] = (
         why="Other name for the same thing; give exactly one of the two.",
     ),
     Setting(
+        name="SUPABASE_ANON_KEY",
+        group=_SUPABASE,
+        parse=_text,
+        default="",
+        secret=True,
+        why="Only for doctor, which then tries what a stranger with this key may read and write: the anon JWT or the "
+        "sb_publishable_ key that your web pages carry anyway. Empty: that check is not made.",
+    ),
+    Setting(
         name="DOORBELL",
         group=_SUPABASE,
         parse=_one_of("auto", "broadcast", "changes", "off"),
@@ -350,6 +359,12 @@ SETTINGS: tuple[Setting, ...] = (
 
 _BY_NAME = {setting.name: setting for setting in SETTINGS}
 
+EVERYTHING = frozenset(_BY_NAME)
+"""Names that `run` and `doctor` need."""
+
+DESK = frozenset(setting.name for setting in SETTINGS if setting.group == _SUPABASE) | {"DEFAULT_REGION"}
+"""Names that are enough to queue a call and to look at the queue, on a machine that knows no PBX."""
+
 
 @dataclass(frozen=True, slots=True)
 class Settings:
@@ -375,19 +390,22 @@ class Settings:
     @property
     def secrets(self) -> tuple[str, ...]:
         """Texts that must never reach a log."""
-        return tuple(str(self.values[s.name]) for s in SETTINGS if s.secret and self.values[s.name])
+        return tuple(str(self.values[s.name]) for s in SETTINGS if s.secret and self.values.get(s.name))
 
 
-def read(environ: Mapping[str, str], env_file: Path | None = None) -> Settings:
+def read(environ: Mapping[str, str], env_file: Path | None = None, *, need: frozenset[str] = EVERYTHING) -> Settings:
     """Settings from `environ` over `env_file`; raises `SettingsError` with every problem found.
 
-    An empty value counts as not given, since a container passes `NAME=` for a variable that nobody set.
+    An empty value counts as not given, since a container passes `NAME=` for a variable that nobody set. Only the names
+    in `need` are read; the others may be missing or wrong, and are not in the result.
     """
     problems: list[str] = []
     file_values = _file_values(env_file, problems)
     values: dict[str, Any] = {}
     sources: dict[str, str] = {}
     for setting in SETTINGS:
+        if setting.name not in need:
+            continue
         try:
             raw, source = _given(setting, environ, file_values)
         except ValueError as error:
@@ -406,11 +424,9 @@ def read(environ: Mapping[str, str], env_file: Path | None = None) -> Settings:
         except ValueError as error:
             shown = "its value" if setting.secret else repr(raw[:60])
             problems.append(f"{setting.name} {error}; {shown} (from the {source}) is not.")
-    if not problems:
-        problems += _across(values)
-    else:
-        keys = ("SUPABASE_SERVICE_ROLE_KEY", "SUPABASE_SECRET_KEY")
-        problems += _keys({name: values.get(name, "") for name in keys}) + _trunk(values)
+    for names, rule in _RULES:
+        if names <= values.keys():
+            problems += rule(values)
     if problems:
         raise SettingsError(problems)
     return Settings(values, sources)
@@ -454,23 +470,36 @@ def _keys(values: Mapping[str, Any]) -> list[str]:
 
 
 def _trunk(values: Mapping[str, Any]) -> list[str]:
-    if values.get("DIAL_FORM") is Form.TRUNK and values.get("TRUNK") == "":
+    if values["DIAL_FORM"] is Form.TRUNK and not values["TRUNK"]:
         return ["TRUNK is missing. " + _BY_NAME["TRUNK"].why]
     return []
 
 
-def _across(values: Mapping[str, Any]) -> list[str]:
-    problems = _keys(values) + _trunk(values)
+def _most_per_user(values: Mapping[str, Any]) -> list[str]:
     if values["MAX_CALLS_PER_USER"] > values["MAX_CALLS"] and values["MAX_CALLS_PER_USER"] != 10:
-        problems.append("MAX_CALLS_PER_USER is above MAX_CALLS; it could never be reached.")
+        return ["MAX_CALLS_PER_USER is above MAX_CALLS; it could never be reached."]
+    return []
+
+
+def _journal(values: Mapping[str, Any]) -> list[str]:
     # A call that fails writes its journal entry once more at that moment (seen on a real Asterisk). It must not fall on
     # the entry of a later call in the same slot, so all slots may not be used up within one ringing.
     if values["CALLS_PER_SECOND"] * (values["RING_SECONDS"] + 10) > JOURNAL_SLOTS:
-        problems.append(
+        told = (
             f"CALLS_PER_SECOND times RING_SECONDS + 10 must stay below {JOURNAL_SLOTS}, or the journal on the PBX "
             "could no longer prove which call was never made."
         )
-    return problems
+        return [told]
+    return []
+
+
+_RULES: tuple[tuple[frozenset[str], Callable[[Mapping[str, Any]], list[str]]], ...] = (
+    (frozenset({"SUPABASE_SERVICE_ROLE_KEY", "SUPABASE_SECRET_KEY"}), _keys),
+    (frozenset({"DIAL_FORM", "TRUNK"}), _trunk),
+    (frozenset({"MAX_CALLS", "MAX_CALLS_PER_USER"}), _most_per_user),
+    (frozenset({"CALLS_PER_SECOND", "RING_SECONDS"}), _journal),
+)
+"""What several settings owe each other: looked at when all of them were read."""
 
 
 def _file_values(env_file: Path | None, problems: list[str]) -> Mapping[str, str | None]:
@@ -515,6 +544,6 @@ def _shown(setting: Setting, value: Any) -> str:
     return str(value)
 
 
-def from_process(env_file: Path | None) -> Settings:
-    """Settings of this process: its environment over `env_file`."""
-    return read(os.environ, env_file)
+def from_process(env_file: Path | None, *, need: frozenset[str] = EVERYTHING) -> Settings:
+    """Settings of this process, those in `need`: its environment over `env_file`."""
+    return read(os.environ, env_file, need=need)

@@ -9,7 +9,7 @@ import pytest
 from adapter.cli import main
 from adapter.core.model import Form
 from adapter.reference import env_example, outcomes_page, settings_page
-from adapter.settings import SETTINGS, SettingsError, read
+from adapter.settings import DESK, SETTINGS, SettingsError, read
 
 ROOT = Path(__file__).parents[1]
 
@@ -259,3 +259,14 @@ def test_config_tells_what_is_wrong(monkeypatch: pytest.MonkeyPatch, capsys: pyt
     monkeypatch.setenv("MAX_CALLS", "many")
     assert main(["config"]) == 78
     assert "MAX_CALLS must be a whole number" in capsys.readouterr().err
+
+
+def test_what_is_not_needed_may_be_missing_or_wrong() -> None:
+    given = {name: REQUIRED[name] for name in REQUIRED if name.startswith("SUPABASE")}
+    settings = read(given | {"MIKOPBX_AMI_PORT": "none"}, need=DESK)
+    assert settings["SUPABASE_URL"] == "https://abcdefgh.supabase.co"
+    assert set(settings.values) == DESK
+    assert settings.secrets == (settings.supabase_key,)
+    with pytest.raises(SettingsError) as caught:
+        read({}, need=DESK)
+    assert {problem.split()[0] for problem in caught.value.problems} == {"SUPABASE_URL", "SUPABASE_SERVICE_ROLE_KEY"}
