@@ -23,6 +23,14 @@ NETWORK_FILE_SYSTEMS = frozenset({"nfs", "nfs4", "cifs", "smb3", "smbfs", "ceph"
 """Here a lock or a sync may mean less than it says."""
 
 
+LOCK_SECONDS = 0.5
+"""How long a taken lock is asked for: doctor's look takes it for microseconds, and a killed process lets go of it only
+when the kernel has torn it down."""
+
+
+IDENTITY = "identity.json"
+
+
 class StateDirError(Exception):
     """STATE_DIR cannot be used; the text tells the operator what to do."""
 
@@ -179,12 +187,12 @@ def _make(path: Path) -> None:
 def _take_lock(path: Path) -> int:
     fd = os.open(path / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
-        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        _wait_for(fd)
     except BlockingIOError:
-        holder = os.pread(fd, 32, 0).decode("ascii", "replace").strip()
+        holder = _holder(fd)
         os.close(fd)
         raise StateDirBusy(
-            f"another adapter (process {holder or 'unknown'}) uses STATE_DIR {path}; one folder serves one process. "
+            f"another adapter (process {holder}) uses STATE_DIR {path}; one folder serves one process. "
             "Stop the other one, or give this one a folder of its own"
         ) from None
     except BaseException:
@@ -195,14 +203,56 @@ def _take_lock(path: Path) -> int:
     return fd
 
 
-def _read_or_make(path: Path) -> Identity:
-    file = path / "identity.json"
+def _wait_for(fd: int) -> None:
+    deadline = time.monotonic() + LOCK_SECONDS
+    while True:
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(0.02)
+        else:
+            return
+
+
+def _holder(fd: int) -> str:
+    return os.pread(fd, 32, 0).decode("ascii", "replace").strip() or "unknown"
+
+
+def held_by(path: Path) -> str | None:
+    """The process that holds the folder, as it wrote itself down, or None. For a look: it changes nothing, and an
+    adapter that starts in this very moment waits it out. Raises OSError."""
     try:
-        return _parsed(json.loads(file.read_bytes()))
+        fd = os.open(path / "lock", os.O_RDONLY | os.O_CLOEXEC)
     except FileNotFoundError:
-        pass
-    except (ValueError, KeyError, TypeError) as error:
-        aside = move_aside(file)
+        return None
+    try:
+        # Shared, so two looks at once do not see each other.
+        fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return _holder(fd)
+    finally:
+        os.close(fd)
+    return None
+
+
+def identity_in(path: Path) -> Identity | None:
+    """Who the folder belongs to; None in a new one. Raises ValueError when the file is damaged, OSError."""
+    try:
+        return _parsed(json.loads((path / IDENTITY).read_bytes()))
+    except FileNotFoundError:
+        return None
+    except (KeyError, TypeError) as error:
+        raise ValueError(f"{type(error).__name__}: {error}") from None
+
+
+def _read_or_make(path: Path) -> Identity:
+    try:
+        if (found := identity_in(path)) is not None:
+            return found
+    except ValueError as error:
+        aside = move_aside(path / IDENTITY)
         say(
             log,
             logging.ERROR,
@@ -210,7 +260,7 @@ def _read_or_make(path: Path) -> Identity:
             "The adapter's identity file is damaged; it was moved aside and this adapter starts under a new id. "
             "Calls of the old id are ended by the database when its lease is over",
             moved_to=aside,
-            problem=f"{type(error).__name__}: {error}",
+            problem=error,
         )
     identity = Identity(adapter=str(uuid.uuid4()), incarnation=0)
     _write_identity(path, identity)
@@ -232,13 +282,13 @@ def _write_identity(path: Path, identity: Identity) -> None:
     text = json.dumps(
         {"adapter": identity.adapter, "incarnation": identity.incarnation, "nonce": identity.nonce}, indent=1
     )
-    temporary = path / "identity.json.new"
+    temporary = path / f"{IDENTITY}.new"
     fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
     with os.fdopen(fd, "w", encoding="utf-8") as file:
         file.write(text + "\n")
         file.flush()
         os.fsync(file.fileno())
-    temporary.rename(path / "identity.json")
+    temporary.rename(path / IDENTITY)
     sync_directory(path)
 
 
