@@ -33,6 +33,8 @@ def test_both_kinds_of_key_are_known_and_silent() -> None:
         (jwt() + "\n", "line break"),
         ("clé-secrète", "foreign"),
     ],
+    # Named, since a made key would be another name in each worker of pytest-xdist.
+    ids=["anon", "authenticated", "publishable", "empty", "line break", "foreign"],
 )
 def test_a_key_that_cannot_be_right_is_refused_in_words(key: str, words: str) -> None:
     with pytest.raises(ValueError, match=words) as refusal:
