@@ -1,6 +1,7 @@
 """The installation: on an empty project, on the app's schema, again and again, and without changing what is there."""
 
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -35,9 +36,9 @@ SNAPSHOT = {
 }
 
 
-async def snapshot(connection: Connection) -> dict[str, list[tuple[Any, ...]]]:
+async def snapshot(connection: Connection, queries: Mapping[str, str] = SNAPSHOT) -> dict[str, list[tuple[Any, ...]]]:
     """All that an installation could change."""
-    return {name: [tuple(row) for row in await connection.fetch(query)] for name, query in SNAPSHOT.items()}
+    return {name: [tuple(row) for row in await connection.fetch(query)] for name, query in queries.items()}
 
 
 async def shape(connection: Connection, tables: list[str]) -> list[tuple[Any, ...]]:
