@@ -12,7 +12,10 @@ TABLES = (
     "call_queue", "call_tenants", "call_lanes", "call_arrivals", "call_bell", "call_settings", "call_regions",
     "call_outcomes", "call_adapters", "call_pbx",
 )  # fmt: skip
-PUBLIC_FUNCTIONS = {"call_register_v1", "call_sync_v1", "call_cancel_v1", "call_number_v1"}
+PUBLIC_FUNCTIONS = {
+    "call_register_v1", "call_sync_v1", "call_cancel_v1", "call_number_v1",
+    "call_follow_v1", "call_wish_v1", "call_status_v1",
+}  # fmt: skip
 
 
 @pytest.fixture(params=["db", "app_db"])
@@ -50,6 +53,9 @@ async def test_browsers_may_do_nothing(project: str, role: str) -> None:
             "select call_sync_v1(gen_random_uuid(), 1, '[]', '{}', 0, null)",
             "select call_register_v1(gen_random_uuid(), 0, gen_random_uuid(), 'x', '{}')",
             "select call_cancel_v1(1)",
+            "select call_follow_v1(1)",
+            "select call_status_v1(1)",
+            "select call_wish_v1(gen_random_uuid(), gen_random_uuid(), '0123456700')",
             "select * from call_number_v1('0123456700')",
             "select call_lock()",
         ]
