@@ -28,6 +28,29 @@ exception
 end
 $$;
 
+-- Deletes the rows by which `doctor` looks whether Realtime tells of them (call_probe_v1): this one, and all that somebody
+-- left behind. A minute is longer than any look for one.
+create or replace function public.call_probe_forget(p_row bigint)
+returns integer
+language plpgsql volatile security definer
+set search_path = ''
+set enable_seqscan = off
+as $$
+declare
+  v_gone integer;
+begin
+  delete from public.call_queue q
+  where q.id = any (array(
+    select x.id from public.call_queue x
+    where x.user_id = '00000000-0000-0000-0000-000000000000' and x.idempotency_key like 'probe of doctor %'
+      and (x.id = p_row or x.created_at < clock_timestamp() - interval '1 minute')
+    for update skip locked
+  ));
+  get diagnostics v_gone = row_count;
+  return v_gone;
+end
+$$;
+
 -- The sweep, a bounded piece at a time; returns what went wrong.
 -- `p_steady`: adapters have had the time to report since the database was last away, so orphans may be ended.
 create or replace function public.call_housekeep(p_steady boolean, p_now timestamptz)
@@ -71,6 +94,7 @@ begin
       v_notes := v_notes || public.call_sweep_row(v_row, p_now);
     end loop;
   end if;
+  perform public.call_probe_forget(null);
   return v_notes;
 end
 $$;

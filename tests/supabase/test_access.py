@@ -14,7 +14,7 @@ TABLES = (
 )  # fmt: skip
 PUBLIC_FUNCTIONS = {
     "call_register_v1", "call_sync_v1", "call_cancel_v1", "call_number_v1",
-    "call_follow_v1", "call_wish_v1", "call_status_v1",
+    "call_follow_v1", "call_wish_v1", "call_status_v1", "call_doctor_v1", "call_probe_v1",
 }  # fmt: skip
 
 
@@ -53,6 +53,8 @@ async def test_browsers_may_do_nothing(project: str, role: str) -> None:
             "select call_sync_v1(gen_random_uuid(), 1, '[]', '{}', 0, null)",
             "select call_register_v1(gen_random_uuid(), 0, gen_random_uuid(), 'x', '{}')",
             "select call_cancel_v1(1)",
+            "select call_doctor_v1()",
+            "select call_probe_v1(-1)",
             "select call_follow_v1(1)",
             "select call_status_v1(1)",
             "select call_wish_v1(gen_random_uuid(), gen_random_uuid(), '0123456700')",
