@@ -111,7 +111,7 @@ class Database:
 
         Raises DatabaseAway, DatabaseRefused. The same `nonce` makes a lost answer harmless.
         """
-        answer = await self._call(
+        answer = await self.ask(
             "call_register_v1",
             {"p_adapter": adapter, "p_expected": expected, "p_nonce": nonce, "p_pbx": pbx, "p_info": dict(info)},
         )
@@ -133,7 +133,7 @@ class Database:
         if self._identity is None:
             raise RuntimeError("sync before register was accepted")
         adapter, incarnation = self._identity
-        answer = await self._call(
+        answer = await self.ask(
             "call_sync_v1",
             {
                 "p_adapter": adapter,
@@ -151,7 +151,7 @@ class Database:
 
         Raises DatabaseAway, DatabaseRefused.
         """
-        answer = await self._call("call_number_v1", {"p_raw": number, "p_region": region})
+        answer = await self.ask("call_number_v1", {"p_raw": number, "p_region": region})
         if not isinstance(answer, dict) or not {"e164", "problem"} <= answer.keys():
             raise DatabaseRefused(f"call_number_v1 answered in a shape that is not ours: {refusals.INSTALL}")
         return answer["e164"], answer["problem"]
@@ -160,7 +160,8 @@ class Database:
         """Close the connections; the client has no close of its own (PG-05)."""
         await self._http.aclose()
 
-    async def _call(self, function: str, arguments: dict[str, Any]) -> object:
+    async def ask(self, function: str, arguments: dict[str, Any]) -> object:
+        """Call a function of ours once; what it answers is not checked. Raises DatabaseAway, DatabaseRefused."""
         _status.set(None)
         try:
             async with asyncio.timeout(self._total):

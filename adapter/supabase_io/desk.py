@@ -1,0 +1,89 @@
+"""What the commands `call` and `status` ask of the database, as typed calls; one request is one try, as in `Database`.
+
+`wish` may be sent again with the same key until it is answered: it is one row all the same.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, Self, TypeVar
+
+import httpx
+
+from adapter.supabase_io import refusals, sights
+from adapter.supabase_io.config import SupabaseConfig
+from adapter.supabase_io.database import Database
+from adapter.supabase_io.records import Unfit
+from adapter.supabase_io.refusals import DatabaseRefused
+from adapter.supabase_io.sights import Following, Overview
+
+_Answer = TypeVar("_Answer", Following, Overview)
+
+
+class NumberRefused(Exception):
+    """The number cannot be dialed; nothing was queued. The text says why."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wish:
+    """One call to be queued."""
+
+    key: str
+    """UUID, made once for each wish: whatever is sent again with it stays one row."""
+
+    user_id: str
+    number: str
+    """As the user typed it; `call_number_v1` reads it."""
+
+    more: dict[str, Any] = field(default_factory=dict)
+    """Further columns of the row: `customer_name`, `prompt_id`, `campaign_id`, …"""
+
+    @property
+    def idempotency_key(self) -> str:
+        """Under which `call_wish_v1` keeps the row."""
+        return f"desk:{self.key}"
+
+
+class Desk:
+    """A connection for people's questions. Made inside the event loop; close it with `aclose`."""
+
+    def __init__(self, config: SupabaseConfig, *, transport: httpx.AsyncBaseTransport | None = None) -> None:
+        """`transport` replaces the network in tests. Raises ValueError for a proxy that cannot be used."""
+        self._database = Database(config, transport=transport)
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.aclose()
+
+    async def aclose(self) -> None:
+        """Close the connections."""
+        await self._database.aclose()
+
+    async def wish(self, wish: Wish) -> Following:
+        """Queue a call; the row as it is then. Raises NumberRefused, DatabaseAway, DatabaseRefused."""
+        answer = await self._database.ask(
+            "call_wish_v1",
+            {"p_key": wish.key, "p_user": wish.user_id, "p_number": wish.number, "p_more": wish.more},
+        )
+        if isinstance(answer, dict) and isinstance(answer.get("refused"), str):
+            raise NumberRefused(sights.printable(answer["refused"]))
+        return _decoded("call_wish_v1", sights.following, answer)
+
+    async def follow(self, row: int) -> Following:
+        """A row as it is now. Raises DatabaseAway, DatabaseRefused (also for a row that is not there)."""
+        return _decoded("call_follow_v1", sights.following, await self._database.ask("call_follow_v1", {"p_row": row}))
+
+    async def status(self, most: int) -> Overview:
+        """Everything as it is now, lists with `most` entries. Raises DatabaseAway, DatabaseRefused."""
+        answer = await self._database.ask("call_status_v1", {"p_limit": most})
+        return _decoded("call_status_v1", sights.overview, answer)
+
+
+def _decoded(function: str, decode: Callable[[object], _Answer], answer: object) -> _Answer:
+    try:
+        return decode(answer)
+    except Unfit as error:
+        raise DatabaseRefused(
+            f"{function} answered in a shape this version does not know ({error}): {refusals.INSTALL}"
+        ) from None
