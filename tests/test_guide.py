@@ -1,6 +1,8 @@
 """The owner's guide says what is so: rights, filters, defaults and SQL are held against the tables they come from."""
 
+import ast
 import re
+from collections.abc import Iterator
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
@@ -20,8 +22,9 @@ from adapter.core.policy import (
     TRUNK_SILENT,
     TrunkBreaker,
 )
+from adapter.exits import EXIT_BUSY, EXIT_CONFIG
 from adapter.pbx.rights import NEEDED, RISKY
-from adapter.settings import SETTINGS
+from adapter.settings import MISSING, SETTINGS
 from tests.core.test_originate import PLAN, ROW, variables
 from tests.supabase.helpers import connected
 from tests.supabase.test_install import INSTALL, SNAPSHOT, snapshot
@@ -198,6 +201,64 @@ class TestTrunk:
         shown = dict(re.findall(r"`(\w+)` \((\+?\d{9,})\)", self.TEXT))
         assert set(shown) == set(NumberStyle)
         assert all(trunk_form("+60123456700", style, "MY") == number for style, number in shown.items())
+
+
+class TestFirstCalls:
+    """first-calls.md: what it quotes is said by the adapter, its SQL runs, its exit codes are those of exits.py."""
+
+    TEXT = page("first-calls.md")
+
+    def test_the_words_it_quotes_are_those_that_the_adapter_says(self) -> None:
+        said = " ".join(said_by_the_adapter())
+        table = rows(self.TEXT, "what you see", "look at", "mend")
+        quoted = [quote for row in table for quote in re.findall(r"`([^`]+ [^`]+ [^`]+)`", row[0])]
+        assert len(quoted) >= 6
+        for quote in quoted:
+            for part in quote.split("…"):
+                assert part.strip() in said, quote
+
+    def test_exit_codes(self) -> None:
+        table = rows(self.TEXT, "what you see", "look at", "mend")
+        told = {int(code) for row in table for code in re.findall(r"with code (\d+)", row[0])}
+        assert told == {EXIT_CONFIG, EXIT_BUSY}
+
+    async def test_the_batch_and_the_ways_to_stop_it(self, db: str) -> None:
+        (batch,) = blocks(self.TEXT, "sql")
+        stops = [
+            statement
+            for row in rows(self.TEXT, "what to stop", "how", "what you see")
+            for statement in re.findall(r"`((?:select|update|insert) [^`]+;)`", row[1])
+        ]
+        one, all_that_wait, pause = stops
+        async with connected(db) as connection:
+            await connection.execute(batch)
+            assert await connection.fetchval("select count(*) from call_queue where status = 'queued'") == 3
+            first = await connection.fetchrow("select id, user_id::text from call_queue order by id")
+            assert first is not None
+            assert await connection.fetchval(one.replace("42", str(first["id"]))) == "canceled"
+            await connection.execute(pause.replace("…", first["user_id"]))
+            assert await connection.fetchval("select bool_and(paused) from call_tenants") is True
+            await connection.execute(all_that_wait)
+            assert await connection.fetchval("select count(*) from call_queue where status = 'canceled'") == 3
+            assert await connection.fetchval("select count(*) from call_logs where status = 'failed'") == 3
+
+
+def said_by_the_adapter() -> Iterator[str]:
+    """Every text in the adapter's sources; what is filled in later is left out."""
+    for path in (ROOT / "adapter").rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.JoinedStr):
+                parts = [value.value if isinstance(value, ast.Constant) else " " for value in node.values]
+                yield "".join(str(part) for part in parts)
+            elif isinstance(node, ast.Constant) and isinstance(node.value, str):
+                yield node.value
+
+
+def test_what_has_to_be_filled_in_is_listed() -> None:
+    needed = {setting.name for setting in SETTINGS if setting.default is MISSING}
+    listed = {name for row in rows(page("README.md"), "setting", "from") for name in re.findall(r"`([A-Z_]+)`", row[0])}
+    # The key has two names, of which neither alone is required; TRUNK has a form that does without.
+    assert listed == needed | {"SUPABASE_SERVICE_ROLE_KEY", "TRUNK", "AI_EXTENSION"}
 
 
 def words(number: float) -> str:
