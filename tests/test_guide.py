@@ -203,6 +203,16 @@ class TestTrunk:
         assert all(trunk_form("+60123456700", style, "MY") == number for style, number in shown.items())
 
 
+STOPS = [
+    statement
+    for row in rows(page("first-calls.md"), "what to stop", "how", "what you see")
+    for statement in re.findall(r"`((?:select|update|insert) [^`]+;)`", row[1])
+]
+"""One row, all that wait, one user."""
+
+PAUSE = STOPS[-1]
+
+
 class TestFirstCalls:
     """first-calls.md: what it quotes is said by the adapter, its SQL runs, its exit codes are those of exits.py."""
 
@@ -224,12 +234,7 @@ class TestFirstCalls:
 
     async def test_the_batch_and_the_ways_to_stop_it(self, db: str) -> None:
         (batch,) = blocks(self.TEXT, "sql")
-        stops = [
-            statement
-            for row in rows(self.TEXT, "what to stop", "how", "what you see")
-            for statement in re.findall(r"`((?:select|update|insert) [^`]+;)`", row[1])
-        ]
-        one, all_that_wait, pause = stops
+        one, all_that_wait, pause = STOPS
         async with connected(db) as connection:
             await connection.execute(batch)
             assert await connection.fetchval("select count(*) from call_queue where status = 'queued'") == 3
