@@ -19,7 +19,7 @@ from tests.test_guide import blocks, page
 pytestmark = [pytest.mark.asterisk, pytest.mark.timeout(120)]
 
 LINES = {match[1]: text for text in blocks(page("ai.md"), "dialplan") if (match := re.search(r"n,(\w+)\(", text))}
-"""By the application that the block hands the call to."""
+"""By the application that the block hands the call to: its second line."""
 
 (EXTENSION,) = set(re.findall(r"`AI_EXTENSION=(\d+)`", page("ai.md")))
 
@@ -48,17 +48,28 @@ def as_mikopbx_writes_it(extension: str, lines: str) -> str:
 @asynccontextmanager
 async def _talking(tmp_path: Path, lines: str, serve: Serve, modules: Iterable[str]) -> AsyncIterator[World]:
     """A world in which the extension of the page exists as the page says, and `serve` is the AI program behind it."""
-    settings = {"AI_EXTENSION": EXTENSION, "LOG_FORMAT": "json"}
-    async with (
-        await asyncio.start_server(serve, "127.0.0.1", 0) as server,
-        World.started(pbx="asterisk", directory=tmp_path, settings=settings, daemon=False) as world,
-    ):
+    async with await asyncio.start_server(serve, "127.0.0.1", 0) as server:
         port = server.sockets[0].getsockname()[1]
         here, places = re.subn(r"192\.0\.2\.20:\d+", f"127.0.0.1:{port}", lines)
         assert places == 1
+        async with _world(tmp_path, here, modules) as world:
+            await _call(world)
+            yield world
+
+
+async def _call(world: World) -> None:
+    await world.daemon.start()
+    await world.queue([{"user_id": USER, "phone_number": CALLEE, **GIFT}])
+
+
+@asynccontextmanager
+async def _world(tmp_path: Path, lines: str, modules: Iterable[str]) -> AsyncIterator[World]:
+    """A world without its daemon, in whose PBX the extension of the page holds these lines."""
+    settings = {"AI_EXTENSION": EXTENSION, "LOG_FORMAT": "json"}
+    async with World.started(pbx="asterisk", directory=tmp_path, settings=settings, daemon=False) as world:
         pbx = cast("RealPbx", world.pbx)
         plan = pbx.folder / "pbx" / "etc" / "extensions.conf"
-        application = as_mikopbx_writes_it(EXTENSION, here)
+        application = as_mikopbx_writes_it(EXTENSION, lines)
         plan.write_text(plan.read_text().replace("[applications]\n", f"[applications]\n{application}\n"))
         for module in modules:
             assert f"Loaded {module}" in await pbx.cli(f"module load {module}"), pbx.logs()
@@ -67,8 +78,6 @@ async def _talking(tmp_path: Path, lines: str, serve: Serve, modules: Iterable[s
         callee.write_text(f"{callee.read_text()}\n{STAYS}")
         await pbx._carrier.cli("module load app_milliwatt.so")
         await pbx._carrier.cli("dialplan reload")
-        await world.daemon.start()
-        await world.queue([{"user_id": USER, "phone_number": CALLEE, **GIFT}])
         yield world
 
 
@@ -137,3 +146,35 @@ async def test_fastagi(tmp_path: Path) -> None:
     assert asked["USER_ID"] == asked["user_id"] == row["user_id"]
     assert (asked["CUSTOMER_NAME"], asked["CUSTOMER_NAME_B64"]) == (NAME.replace(",", ""), exact(NAME))
     assert asked["offer"] == "A"
+
+
+async def test_sip_client(tmp_path: Path) -> None:
+    """The carrier plays the AI as well: extension 201 of the PBX is registered at an address of its."""
+    async with _world(tmp_path, LINES["Dial"], ["res_pjsip_header_funcs.so"]) as world:
+        pbx = cast("RealPbx", world.pbx)
+        peer = pbx.folder / "pbx" / "etc" / "pjsip.conf"
+        contact = f"sip:1198000000@127.0.0.1:{pbx.ports.carrier_sip}"
+        endpoint = "[201](provider)\ncontext = all_peers\naors = 201\n"
+        peer.write_text(f"{peer.read_text()}\n{endpoint}\n[201]\ntype = aor\ncontact = {contact}\n")
+        await pbx.cli("module reload res_pjsip.so")
+
+        told = pbx._carrier_folder / "told"
+        told.touch(mode=0o666)
+        told.chmod(0o666)
+        seen = pbx._places["carrier"].seen / "carrier" / "told"
+        steps = (
+            "exten => 1198,1,Answer(,i)",
+            f" same => n,Set(FILE({seen},,,al,u)=${{PJSIP_HEADER(read,X-Call-Id)}})",
+            " same => n,Wait(3)",
+            " same => n,Hangup()",
+        )
+        plan = pbx._carrier_folder / "etc" / "extensions.conf"
+        plan.write_text(plan.read_text() + "\n".join(steps) + "\n")
+        await pbx._carrier.cli("module load res_pjsip_header_funcs.so")
+        await pbx._carrier.cli("dialplan reload")
+
+        await _call(world)
+        await _until(world, ALL_DONE)
+        row = await world.pool.fetchrow("select call_id::text, outcome from call_queue")
+        assert row is not None
+        assert (row["outcome"], told.read_text().split()) == ("answered", [row["call_id"]]), pbx.logs()
