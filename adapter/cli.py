@@ -10,10 +10,10 @@ import sys
 from collections.abc import Sequence
 
 from adapter import __version__
-from adapter.commands import config, health, run, sandbox
+from adapter.commands import call, config, health, run, sandbox, status
 from adapter.commands.command import Command
 
-COMMANDS: tuple[Command, ...] = (run.COMMAND, health.COMMAND, config.COMMAND)
+COMMANDS: tuple[Command, ...] = (run.COMMAND, call.COMMAND, status.COMMAND, health.COMMAND, config.COMMAND)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

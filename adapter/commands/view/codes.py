@@ -1,0 +1,25 @@
+"""Exit codes of `call`: what a script can make of them. They stay clear of those of `run` (adapter/exits.py)."""
+
+from enum import IntEnum
+
+
+class Code(IntEnum):
+    """2 is the argument parser's own."""
+
+    ANSWERED = 0
+    NOT_ANSWERED = 1
+    NOT_CALLED = 3
+    NOT_QUEUED = 4
+    STILL_GOING = 5
+
+
+HELP = """\
+exit codes:
+  0    answered
+  1    over without an answer: busy, nobody there, voicemail, canceled, a fault of the carrier or ours, not known
+  2    the command line is wrong
+  3    not called: the number cannot be dialed, or the row was blocked
+  4    not queued, or not known to be: Supabase did not answer, or refused
+  5    still going: --timeout is over, or Ctrl-C; the call goes on by itself
+  78   the settings are wrong
+"""

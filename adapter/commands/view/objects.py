@@ -1,0 +1,56 @@
+"""The same facts as JSON objects, for scripts."""
+
+from dataclasses import asdict
+from typing import Any
+
+from adapter.commands.view import words
+from adapter.commands.view.problems import notes, problems
+from adapter.commands.view.steps import Story, phase
+from adapter.supabase_io.records import iso
+from adapter.supabase_io.sights import Following, Overview
+
+
+def call_object(*, code: int, last: str, key: str, seen: Following | None, story: Story) -> dict[str, Any]:
+    """How a followed call went. `last`: the last words; `key`: `idempotency_key` of the row."""
+    return {
+        "code": code,
+        "words": last,
+        "idempotency_key": key,
+        "row": None if seen is None else plain(asdict(seen.row)),
+        "now": None if seen is None else phase(seen) or None,
+        "steps": [{"at": iso(step.at), "name": step.name, "words": step.words} for step in story.steps],
+    }
+
+
+def status_object(seen: Overview, *, full: bool) -> dict[str, Any]:
+    """Everything at a glance; phone numbers masked unless `full`."""
+    wrong = problems(seen)
+    out: dict[str, Any] = {
+        "well": not wrong,
+        "problems": [words.text(text, full=full) for text in wrong],
+        "notes": [words.text(text, full=full) for text in notes(seen)],
+        **plain(asdict(seen)),
+    }
+    for row in (*out["calls"], *out["last"]):
+        row["number"] = words.number(row.pop("e164"), row.pop("phone_number"), full=full)
+        for name in ("reason", "last_reason"):
+            row[name] = words.text(row[name], full=full) or None
+    return out
+
+
+def silent_object(problem: str) -> dict[str, Any]:
+    """The same when the database told nothing."""
+    return {"well": False, "problems": [problem], "notes": []}
+
+
+def plain(value: Any, key: str = "") -> Any:
+    """A value of `sights` as JSON takes it: instants, which their names tell, as ISO 8601."""
+    match value:
+        case dict():
+            return {name: plain(item, name) for name, item in value.items()}
+        case list() | tuple():
+            return [plain(item) for item in value]
+        case float() if key in ("now", "since", "lease_until") or key.endswith(("_at", "_since")):
+            return iso(value)
+        case _:
+            return value
