@@ -3211,6 +3211,8 @@ declare
   v_most constant integer := 10000;
   v_limit constant integer := least(greatest(coalesce(p_limit, 10), 0), 200);
   v_now constant timestamptz := clock_timestamp();
+  -- By then an adapter that runs has ended what is over: it looks every few seconds, and at orphans after a minute.
+  v_late constant timestamptz := v_now - interval '2 minutes';
   v_queue jsonb;
   v_air jsonb;
   v_ended jsonb;
@@ -3224,7 +3226,7 @@ begin
     limit v_most
   ), lanes as (
     select w.user_id, w.lane, count(*) as queued, count(*) filter (where w.not_before <= v_now) as due,
-      min(w.not_before) as first_at, count(*) filter (where w.expires_at <= v_now) as expired
+      min(w.not_before) as first_at, count(*) filter (where w.expires_at <= v_late) as expired
     from waiting w
     group by w.user_id, w.lane
   ), told as (
@@ -3250,7 +3252,7 @@ begin
     'dialing', count(*) filter (where q.status = 'dialing'),
     'talking', count(*) filter (where q.status = 'talking' and q.outcome is null),
     'settling', count(*) filter (where q.outcome is not null),
-    'overdue', count(*) filter (where q.outcome is null and q.deadline <= v_now),
+    'overdue', count(*) filter (where q.outcome is null and q.deadline <= v_late),
     'claimed_at', max(q.claimed_at)
   )
   into v_air

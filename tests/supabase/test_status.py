@@ -147,8 +147,8 @@ async def test_everything_at_a_glance(desk: Desk) -> None:
     await desk.sync([answered(calls[1]), outcome(calls[2], "answered"), outcome(calls[3], "busy")])
     await desk.insert("12")
     await connection.execute("update call_queue set not_before = now() + interval '1 hour' where id = $1", ids[4])
-    await connection.execute("update call_queue set expires_at = now() where id = $1", ids[5])
-    await connection.execute("update call_queue set deadline = now() where call_id = $1", uuid.UUID(calls[0]))
+    await connection.execute("update call_queue set expires_at = now() - interval '3 minutes' where id = $1", ids[5])
+    await connection.execute("update call_queue set deadline = now() - interval '3 minutes' where call_id = $1", uuid.UUID(calls[0]))
     await connection.execute(
         "insert into call_queue (user_id, phone_number) select $1, $2 || i from generate_series(100, 102) i",
         uuid.UUID(OTHER),
