@@ -19,7 +19,7 @@ from adapter.commands.view import screens
 from adapter.commands.view.codes import Code
 from adapter.commands.view.objects import call_object
 from adapter.commands.view.steps import Step, Story, ending
-from adapter.commands.view.waiting import Reason
+from adapter.commands.view.waiting import TURN, Reason
 from adapter.core.model import Outcome
 from adapter.supabase_io.config import SupabaseConfig
 from adapter.supabase_io.desk import Desk, NumberRefused, Wish
@@ -121,7 +121,7 @@ class Lines:
         for step in look.new:
             self.say(screens.call_line(step))
         why, seen = look.story.why, look.seen
-        self._untold = why is not None and (self._untold or look.why is not None)
+        self._untold = why is not None and why.kind != TURN and (self._untold or look.why is not None)
         if why and self._untold and seen.now - seen.row.created_at > EVIDENT_SECONDS:
             self.say(screens.call_line(Step(key="", at=seen.now, name="waits", words=why.words)))
             self._untold = False

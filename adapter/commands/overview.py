@@ -18,6 +18,9 @@ from adapter.supabase_io.desk import Desk
 from adapter.supabase_io.refusals import DatabaseError
 from adapter.supabase_io.sights import Overview
 
+PIPE_WIDTH = 4000
+"""Columns; longer than any text of ours."""
+
 
 def status(config: SupabaseConfig, *, every: float | None, most: int, full: bool, as_json: bool) -> int:
     """Show everything, `every` so many seconds until Ctrl-C if given; the exit code is that of the last look.
@@ -42,6 +45,9 @@ async def _status(config: SupabaseConfig, out: "Objects | Prints | Screen", *, e
 
 def _screen(*, full: bool, watched: bool) -> "Prints | Screen":
     console = Console(highlight=False)
+    if not console.is_terminal:
+        # A pipe gets one line for each text, whatever its length: it is read by grep.
+        console.width = PIPE_WIDTH
     if watched and console.is_terminal and not console.is_dumb_terminal:
         return Screen(console=console, full=full)
     return Prints(console=console, full=full)

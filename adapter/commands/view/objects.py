@@ -9,6 +9,9 @@ from adapter.commands.view.steps import Story, phase
 from adapter.supabase_io.records import iso
 from adapter.supabase_io.sights import Following, Overview
 
+INSTANTS = frozenset({"now", "since", "due_since", "not_before", "deadline", "lease_until"})
+"""Fields of `sights` that are epoch seconds, beside all whose names end in `_at`."""
+
 
 def call_object(*, code: int, last: str, key: str, seen: Following | None, story: Story) -> dict[str, Any]:
     """How a followed call went. `last`: the last words; `key`: `idempotency_key` of the row."""
@@ -50,7 +53,7 @@ def plain(value: Any, key: str = "") -> Any:
             return {name: plain(item, name) for name, item in value.items()}
         case list() | tuple():
             return [plain(item) for item in value]
-        case float() if key in ("now", "since", "lease_until") or key.endswith(("_at", "_since")):
+        case float() if key in INSTANTS or key.endswith("_at"):
             return iso(value)
         case _:
             return value

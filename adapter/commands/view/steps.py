@@ -90,7 +90,7 @@ def ending(row: Sight) -> str:
     headline = HEADLINES.get(Outcome(outcome), NOT_ANSWERED) if outcome in tuple(Outcome) else outcome
     what = f"{span(row.talk_seconds or 0)} of talk" if outcome == Outcome.ANSWERED else row.reason or outcome
     call = f", call {row.call_id}" if row.claimed_at is not None and row.call_id else ""
-    return f"{headline}: {what} (row {row.row_id}{call})"
+    return f"{headline}: {what}. Row {row.row_id}{call}"
 
 
 @dataclass(slots=True)

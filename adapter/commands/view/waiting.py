@@ -10,6 +10,9 @@ from adapter.supabase_io.sights import Following, Link
 LATE_SECONDS = 0.5
 """A row that is due by less than this waits for nothing but its turn: clocks of the insert and of the look differ."""
 
+TURN = "turn"
+"""Kind of the reason that is none: it waits for the next look."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reason:
@@ -26,7 +29,7 @@ def reason(seen: Following) -> Reason | None:
     for kind, rule in RULES:
         if words := rule(seen):
             return Reason(kind=kind, words=words)
-    return Reason(kind="turn", words="its turn comes with the adapter's next look, within seconds")
+    return Reason(kind=TURN, words="its turn comes with the adapter's next look, within seconds")
 
 
 def _not_due(seen: Following) -> str | None:
