@@ -119,7 +119,15 @@ _STATUS = {
 class Line:
     """Make one, `open` it, watch `live` and `ended`, `close` it. Never used twice."""
 
-    def __init__(self, config: SupabaseConfig, plan: Plan, heard: Callable[[Heard], None]) -> None:
+    def __init__(
+        self,
+        config: SupabaseConfig,
+        plan: Plan,
+        heard: Callable[[Heard], None],
+        *,
+        probed: Callable[[Heard, int], None] | None = None,
+    ) -> None:
+        """`probed` gets the row of each message that names one: every change, and the broadcast of a probe."""
         self.plan = plan
         self.joined = False
         self.live = asyncio.Event()
@@ -128,6 +136,7 @@ class Line:
         self.ended: asyncio.Future[LineEnded] = asyncio.get_running_loop().create_future()
         self._config = config
         self._heard = heard
+        self._probed = probed
         self._closed = False
         self._client = AsyncRealtimeClient(
             f"{config.url}/realtime/v1",
@@ -150,12 +159,13 @@ class Line:
             },
         )
         if plan.broadcast:
-            channel.on_broadcast(EVENT, self._safely(lambda _: self._heard(Heard.BROADCAST)))
+            channel.on_broadcast(EVENT, self._safely(lambda payload: self._rung(Heard.BROADCAST, payload)))
         if plan.changes:
-            # Exactly so, without a filter: the server's echo must equal it (RT-15). The payload is not used (RT-18).
+            # Exactly so, without a filter: the server's echo must equal it (RT-15). Of the payload at most the id is
+            # used, and by `doctor` only (RT-18).
             channel.on_postgres_changes(
                 RealtimePostgresChangesListenEvent.Insert,
-                self._safely(lambda _: self._heard(Heard.CHANGES)),
+                self._safely(lambda payload: self._rung(Heard.CHANGES, payload)),
                 table="call_queue",
                 schema="public",
             )
@@ -232,6 +242,17 @@ class Line:
                 self._end(LineEnded(Fault.LOST, f"a message could not be taken in: {type(error).__name__}: {error}"))
 
         return callback
+
+    def _rung(self, heard: Heard, payload: Any) -> None:
+        self._heard(heard)
+        if self._probed is None:
+            return
+        match heard, payload:
+            case (Heard.BROADCAST, {"payload": {"probe": int(row)}}) | (
+                Heard.CHANGES,
+                {"data": {"record": {"id": int(row)}}},
+            ):
+                self._probed(heard, row)
 
     def _on_state(self, state: RealtimeSubscribeStates, error: Exception | None) -> None:
         self._safely(lambda _: self._take_state(state, error))(None)

@@ -1,0 +1,322 @@
+"""What the database says of itself, held against what this version ships. Pure: an answer in, findings out."""
+
+import json
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from importlib.resources import files
+from typing import Any
+
+from adapter.doctor.findings import Finding, fail, ok, warn
+from adapter.supabase_io.config import DoorbellMode
+from adapter.supabase_io.inspection import Inspection
+
+INSTALL = "run supabase/install.sql of this version in the SQL editor of the dashboard"
+
+TOLERANCE_SECONDS = 2.0
+"""A clock that is set by NTP is off by some 0.01 s. Two seconds is what a person sees in a list of calls."""
+
+ROLES_OF_BROWSERS = frozenset({"anon", "authenticated"})
+
+MOST_NAMES = 6
+"""Of each kind in one text; the rest is counted."""
+
+PARTS = ("column", "constraint", "index", "trigger", "row", "sequence")
+"""Kinds of objects that belong to a table; told after tables and functions."""
+
+VERSIONED = re.compile(r"call_\w+_v\d+")
+"""Functions that adapters call. One that this version does not know comes from a newer one."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Shipped:
+    """What a project has after install.sql of this version (installed.json)."""
+
+    objects: Mapping[str, str]
+    execute: frozenset[str]
+    """Functions for the secret key, with their parameters."""
+
+    rights: Mapping[str, frozenset[str]]
+    """Rights of the secret key on our tables."""
+
+    @classmethod
+    def read(cls) -> "Shipped":
+        """From the package."""
+        found: dict[str, Any] = json.loads(
+            files("adapter.doctor").joinpath("installed.json").read_text(encoding="utf-8")
+        )
+        return cls(
+            objects=found["objects"],
+            execute=frozenset(found["execute"]),
+            rights={table: frozenset(words) for table, words in found["rights"].items()},
+        )
+
+    @property
+    def tables(self) -> frozenset[str]:
+        """Names of our tables."""
+        return frozenset(self.rights)
+
+
+# ---------------------------------------------------------------- clock
+
+
+def clock(found: Inspection, *, wall_at_zero: float) -> Finding:
+    """This machine's clock against the database's. `wall_at_zero`: epoch seconds at monotonic time 0."""
+    tried = "compared this machine's clock with the database's, the way between them taken off"
+    sent, received = wall_at_zero + found.sent, wall_at_zero + found.received
+    behind = ((found.began - sent) + (found.now - received)) / 2
+    doubt = max(((received - sent) - (found.now - found.began)) / 2, 0.0)
+    told = f"this machine is {abs(behind):.1f} s {'behind' if behind > 0 else 'ahead'} (give or take {doubt:.2f} s)"
+    if abs(behind) - doubt <= TOLERANCE_SECONDS:
+        return ok("supabase.clock", tried, told)
+    return warn(
+        "supabase.clock",
+        tried,
+        f"{told}: ringing, answer and end of a call are written by this clock, beside times of the database, so calls "
+        "seem to be answered before they were placed, or long after; from half a minute on keys may be refused",
+        "switch time synchronization on (NTP: chrony or systemd-timesyncd) here, or on the host of the container",
+    )
+
+
+# ---------------------------------------------------------------- installed
+
+
+def installed(found: Inspection, shipped: Shipped) -> Finding:
+    """Is every object of install.sql there, and as it was shipped?"""
+    check = "supabase.installed"
+    tried = f"compared {len(shipped.objects)} fingerprints of functions, tables and their parts with this version's"
+    missing = _without_parts([name for name in shipped.objects if name not in found.objects])
+    different = [name for name, print_ in shipped.objects.items() if found.objects.get(name, print_) != print_]
+    newer = [
+        name
+        for name in found.objects
+        if name not in shipped.objects and VERSIONED.fullmatch(_plain(name).removeprefix("function "))
+    ]
+    taken = [
+        f"{word} on {table}"
+        for table, words in shipped.rights.items()
+        if table in found.tables
+        for word in sorted(words - found.tables[table].rights.get("service_role", frozenset()))
+    ]
+    told = "; ".join(
+        f"{kind}: {_listed(names)}"
+        for kind, names in (
+            ("missing", missing),
+            ("different", different),
+            ("newer than this version", newer),
+            ("rights taken from service_role", taken),
+        )
+        if names
+    )
+    if not told:
+        return ok(check, tried, f"all {len(shipped.objects)} are there and as shipped" + _added(found, shipped))
+    if newer and not missing and not taken:
+        return warn(
+            check,
+            tried,
+            told + ". A newer install.sql was run; functions are versioned by name, so this adapter goes on",
+            "update the adapter to the version whose install.sql was run; do not run the older one",
+        )
+    if not missing and not taken and all(name.startswith("rows of ") for name in different):
+        return warn(check, tried, f"{told}: some phone numbers are read otherwise than here, and then blocked", INSTALL)
+    return fail(check, tried, told, INSTALL)
+
+
+def _added(found: Inspection, shipped: Shipped) -> str:
+    """What somebody added to our tables: harmless to us, and good to know when something is odd."""
+    kinds = ("column ", "trigger ", "constraint ")
+    names = [
+        name
+        for name in found.objects
+        if name not in shipped.objects
+        and name.startswith(kinds)
+        and name.split(" ", 1)[1].split(".")[0] in shipped.tables
+    ]
+    return f"; not ours: {_listed(names)}" if names else ""
+
+
+def _without_parts(missing: list[str]) -> list[str]:
+    """A missing table stands for all its columns, indexes and so on."""
+    tables = [name.removeprefix("table ") for name in missing if name.startswith("table ")]
+    parts = tuple(f"{kind} {table}{end}" for kind in PARTS for table in tables for end in "._")
+    return [name for name in missing if not name.startswith(parts)]
+
+
+def _plain(name: str) -> str:
+    """A name without its parameters: `function call_lock()` → `function call_lock`."""
+    return name.split("(", 1)[0]
+
+
+def _listed(names: Iterable[str]) -> str:
+    plain = sorted({_plain(name) for name in names}, key=lambda name: (name.startswith(PARTS), name))
+    more = len(plain) - MOST_NAMES
+    return ", ".join(plain[:MOST_NAMES]) + (f" and {more} more" if more > 0 else "")
+
+
+# ---------------------------------------------------------------- functions
+
+
+def functions(found: Inspection, shipped: Shipped) -> Finding:
+    """May this key call what it must, and nobody else?"""
+    check = "supabase.functions"
+    tried = f"called call_number_v1, and asked who may execute our {len(shipped.execute)} functions for adapters"
+    barred = [name for name in shipped.execute if found.role not in found.execute.get(name, frozenset())]
+    opened = {
+        name: sorted(roles & ROLES_OF_BROWSERS)
+        for name, roles in found.execute.items()
+        if f"function {name}" in shipped.objects and roles & ROLES_OF_BROWSERS
+    }
+    if opened:
+        roles = sorted({role for names in opened.values() for role in names})
+        told = f"{' and '.join(roles)} may execute {_listed(opened)}: anybody with the page's public key could use them"
+        return fail(check, tried, told, f"{INSTALL}: it takes these rights away")
+    if barred:
+        told = f"the role {found.role} may not execute {_listed(barred)}"
+        return fail(check, tried, told, f"{INSTALL}: it gives the rights to service_role, whose key this must be")
+    return ok(check, tried, f"the role {found.role} may execute all of them, anon and authenticated none")
+
+
+# ---------------------------------------------------------------- publication and triggers
+
+
+def publication(found: Inspection, mode: DoorbellMode) -> Finding:
+    """Is what rings the doorbell there, and do our triggers work?"""
+    check = "supabase.publication"
+    tried = "looked at the publication supabase_realtime, at realtime.send, and at the triggers of call_queue"
+    if found.disabled_triggers:
+        told = f"switched off on call_queue: {', '.join(found.disabled_triggers)}; rows are not read or not told of"
+        return fail(check, tried, told, "alter table public.call_queue enable trigger all, in the SQL editor")
+    lacks = []
+    if mode in (DoorbellMode.AUTO, DoorbellMode.CHANGES) and found.published is None:
+        lacks.append("call_queue is not in the publication")
+    elif mode in (DoorbellMode.AUTO, DoorbellMode.CHANGES) and not found.published:
+        lacks.append("the publication leaves inserts out")
+    if mode in (DoorbellMode.AUTO, DoorbellMode.BROADCAST) and not found.send:
+        lacks.append("there is no realtime.send, so nothing is broadcast")
+    if lacks:
+        mend = f"{INSTALL}: it publishes call_queue. Realtime itself is the project's: see the dashboard (Realtime)"
+        return warn(check, tried, "; ".join(lacks) + "; the sweep finds the rows all the same", mend)
+    return ok(check, tried, "call_queue is published, realtime.send is there, no trigger is switched off")
+
+
+# ---------------------------------------------------------------- the app's tables
+
+WRITTEN: Mapping[str, Mapping[str, frozenset[str]]] = {
+    "call_logs": {
+        "id": frozenset({"uuid"}),
+        "user_id": frozenset({"uuid"}),
+        "call_id": frozenset({"text", "character varying"}),
+        "agent_id": frozenset({"text", "character varying"}),
+        "caller_number": frozenset({"text", "character varying"}),
+        "phone_number": frozenset({"text", "character varying"}),
+        "start_time": frozenset({"timestamp with time zone"}),
+        "duration": frozenset({"integer", "bigint", "numeric"}),
+        "status": frozenset({"text", "character varying"}),
+        "campaign_id": frozenset({"uuid"}),
+        "contact_id": frozenset({"uuid"}),
+        "prompt_id": frozenset({"uuid"}),
+        "customer_name": frozenset({"text", "character varying"}),
+        "idsale": frozenset({"text", "character varying"}),
+        "metadata": frozenset({"jsonb"}),
+        "created_at": frozenset({"timestamp with time zone"}),
+        "updated_at": frozenset({"timestamp with time zone"}),
+        "transcript": frozenset({"text", "character varying"}),
+        "cost": frozenset({"numeric", "double precision", "real"}),
+        "recording_url": frozenset({"text", "character varying"}),
+    },
+    "campaigns": {"id": frozenset({"uuid"}), "user_id": frozenset({"uuid"}), "status": frozenset({"text"})},
+}
+"""Columns of the app's tables that are written (the last three of call_logs by the AI handler) or referred to."""
+
+
+def app(found: Inspection) -> Finding:
+    """Are the tables of the app, in which calls are written down, as they must be?"""
+    check, tried = "supabase.app", "looked at the columns of call_logs and campaigns"
+    wrong = [problem for table, wanted in WRITTEN.items() for problem in _wrong_columns(found, table, wanted)]
+    if wrong:
+        mend = f"{INSTALL} where something is missing; a column of another type, or a required one of the app's own, "
+        return fail(check, tried, "; ".join(wrong), mend + "must be changed by hand (a default is enough)")
+    if found.campaign_keys:
+        told = (
+            f"a foreign key on call_logs.campaign_id ({', '.join(found.campaign_keys)}) makes the app's call list fail"
+        )
+        return warn(check, tried, told, "drop that constraint: the app's query then finds one way to campaigns again")
+    return ok(check, tried, "all that is written is there")
+
+
+def _wrong_columns(found: Inspection, table: str, wanted: Mapping[str, frozenset[str]]) -> list[str]:
+    columns = found.columns.get(table)
+    if columns is None:
+        return [f"the table {table} is missing"]
+    missing = [name for name in wanted if name not in columns]
+    wrong = [f"{table} lacks {_listed(missing)}"] if missing else []
+    wrong += [
+        f"{table}.{name} is {columns[name].type}, not {' or '.join(sorted(types))}"
+        for name, types in wanted.items()
+        if name in columns and columns[name].type not in types
+    ]
+    if table == "call_logs":
+        unfilled = [name for name, column in columns.items() if column.required and name not in wanted]
+        wrong += [f"call_logs requires {_listed(unfilled)}, which nothing of ours fills"] if unfilled else []
+    return wrong
+
+
+# ---------------------------------------------------------------- who dials
+
+LEASE_SECONDS = 60.0
+"""How long an adapter may be silent before another one may take its PBX over."""
+
+
+def pbx(found: Inspection) -> Finding:
+    """Who dials through which PBX, and is anybody there?"""
+    check, tried = "supabase.pbx", "read who holds which PBX, and the heartbeats of all adapters"
+    if not found.adapters:
+        return ok(check, tried, "no adapter has run on this project yet")
+    told, wrong = [], []
+    for held in found.pbxs:
+        holder = next((heard for heard in found.adapters if heard.adapter == held.holder), None)
+        others = [
+            heard
+            for heard in found.adapters
+            if heard.pbx == held.pbx and heard.adapter != held.holder and _alive(found, heard.seen_at)
+        ]
+        waiting = (
+            f", {len(others)} more {'is' if len(others) == 1 else 'are'} connected and would take over"
+            if others
+            else ""
+        )
+        name = f"adapter {(held.holder or 'nobody')[:8]}"
+        if (held.lease_until or 0.0) > found.now:
+            calls = holder.calls if holder else 0
+            told.append(f"PBX {held.pbx}: {name} dials ({calls} calls in the air){waiting}")
+        elif others:
+            told.append(f"PBX {held.pbx}: {name} is gone, {len(others)} more take over within a minute")
+        else:
+            seen = _ago(found, holder.seen_at if holder else None)
+            wrong.append(f"nobody dials through PBX {held.pbx}: {name}, its holder, was last heard of {seen}")
+    for heard in found.adapters:
+        if _alive(found, heard.seen_at) and not heard.ready:
+            wrong.append(f"adapter {heard.adapter[:8]} runs, but is not connected to its PBX")
+        elif not _alive(found, heard.seen_at) and heard.calls:
+            wrong.append(
+                f"adapter {heard.adapter[:8]}, last heard of {_ago(found, heard.seen_at)}, left {heard.calls} calls "
+                "open; they end by themselves at their deadline"
+            )
+    if wrong:
+        mend = "start the adapter (mikopbx-adapter run) with the same STATE_DIR; with another one it waits a minute"
+        return warn(check, tried, "; ".join(wrong + told), mend)
+    return ok(check, tried, "; ".join(told) or "adapters have run, and none holds a PBX")
+
+
+def _alive(found: Inspection, seen_at: float | None) -> bool:
+    return seen_at is not None and found.now - seen_at <= LEASE_SECONDS
+
+
+def _ago(found: Inspection, at: float | None) -> str:
+    if at is None:
+        return "never"
+    seconds = max(found.now - at, 0.0)
+    for size, unit in ((86_400, "days"), (3_600, "hours"), (60, "minutes")):
+        if seconds >= 2 * size:
+            return f"{seconds / size:.0f} {unit} ago"
+    return f"{seconds:.0f} seconds ago"

@@ -1,0 +1,46 @@
+"""installed.json: what `doctor` holds a project against is what install.sql of this version makes."""
+
+from pathlib import Path
+
+import pytest
+
+from adapter.doctor.supabase_project import Shipped
+from adapter.sandbox import fingerprints
+from tests.supabase.helpers import connected
+
+
+async def test_it_is_current(db: str, app_db: str) -> None:
+    for dsn in (db, app_db):
+        text = fingerprints.text_of(await fingerprints.taken(dsn))
+        assert text == fingerprints.TARGET.read_text(encoding="utf-8"), (
+            "run python -m adapter.sandbox.fingerprints after a change of supabase/migrations"
+        )
+
+
+async def test_it_names_what_there_is(db: str) -> None:
+    shipped = Shipped.read()
+    async with connected(db) as connection:
+        tables = await connection.fetch(
+            "select relname from pg_class where relnamespace = 'public'::regnamespace and relkind = 'r' "
+            "and relname like 'call\\_%' and relname <> 'call_logs'"
+        )
+        assert shipped.tables == {row[0] for row in tables}
+        functions = await connection.fetchval(
+            "select count(*) from pg_proc where pronamespace = 'public'::regnamespace"
+        )
+    assert sum(name.startswith("function ") for name in shipped.objects) == functions
+    assert {name.split("(")[0] for name in shipped.execute} >= {"call_sync_v1", "call_doctor_v1", "call_probe_v1"}
+
+
+def test_check_says_what_to_do(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    async def made() -> str:
+        return "{}\n"
+
+    monkeypatch.setattr(fingerprints, "made", made)
+    monkeypatch.setattr(fingerprints, "TARGET", tmp_path / "installed.json")
+    assert fingerprints.main(["--check"]) == 1
+    assert "python -m adapter.sandbox.fingerprints" in capsys.readouterr().err
+    assert fingerprints.main([]) == 0
+    assert fingerprints.main(["--check"]) == 0
