@@ -22,6 +22,8 @@ _ROUTE = re.compile(r"\?\s*(?:Gosub\()?\s*(?P<to>[^,?()]+-outgoing),", re.IGNORE
 _ALWAYS = re.compile(r"\s*(?P<to>[^,?()]+-outgoing),", re.IGNORECASE)
 """Where a step of Gosub or Goto leads to: a route without a condition takes every number."""
 
+_PROVIDER = re.compile(r"(-\d+)?-outgoing$", re.IGNORECASE)
+
 _CONDITION = re.compile(r"\$\[(?P<terms>.*)\]\s*$", re.DOTALL)
 _PATTERN = re.compile(r'"?\$\{REGEX\("(?P<pattern>.*)"\s+\$\{EXTEN\}\)\}"?\s*={1,2}\s*"?1"?')
 _PIECE = re.compile(r'"\$\{EXTEN(?::(?P<start>-?\d+))?(?::(?P<size>\d+))?\}"\s*={1,2}\s*"(?P<text>[^"]*)"')
@@ -41,6 +43,10 @@ _Test = Callable[[str], bool]
 
 class RoutesUnreadable(ValueError):
     """The routes cannot be judged; the text says which step, for the operator."""
+
+
+class NoRoutes(RoutesUnreadable):
+    """There is not one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,13 +80,22 @@ class Routes:
         """Routes of the steps of context `outgoing`. Raises RoutesUnreadable; no route at all is unreadable too."""
         found = tuple(route for step in steps if (route := _route(step)) is not None)
         if not found:
-            raise RoutesUnreadable("its dialplan shows no outgoing route at all")
+            raise NoRoutes("its dialplan shows no outgoing route at all")
         return cls(found)
+
+    @property
+    def providers(self) -> tuple[str, ...]:
+        """Ids of the providers that they lead to, each once. MikoPBX names a route `<provider>-<route>-outgoing`."""
+        return tuple(dict.fromkeys(_PROVIDER.sub("", route.name) for route in self.routes))
+
+    def takers(self, number: str) -> tuple[str, ...]:
+        """Names of the routes that take this number (as it is dialed)."""
+        return tuple(route.name for route in self.routes if route.takes(number))
 
     def refusal(self, number: str) -> str | None:
         """Why this number (as it is dialed) must not be sent through the routes, for the person who wrote the row; or
         None: exactly one route takes it."""
-        takers = [route.name for route in self.routes if route.takes(number)]
+        takers = self.takers(number)
         if len(takers) == 1:
             return None
         if not takers:

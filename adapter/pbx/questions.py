@@ -1,6 +1,8 @@
 """What we ask the PBX, as typed answers. Each is one action, or one per value."""
 
+import re
 from collections.abc import Mapping
+from dataclasses import dataclass
 
 from adapter.core.model import Channel
 from adapter.core.routes import Step
@@ -17,6 +19,29 @@ NO_SUCH_CONTEXT = "Did not find context"
 RINGING = "5"
 UP = "6"
 """ChannelState of a leg that was answered."""
+
+
+_CONFIG_NAME = re.compile(r"[A-Za-z0-9_.@-]+")
+"""What may stand in a dialplan function that we write: nothing with a meaning of its own there."""
+
+VOID = "Local/nobody@mikopbx-adapter-nowhere"
+"""Leads into a context that no PBX has. Seen on Asterisk 16.28 and 22.10: the two halves come and go within 2 ms, no
+dialplan is run, no other channel is made, so nobody rings and MikoPBX records nothing."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Registration:
+    """One outgoing registration at a carrier."""
+
+    name: str
+    """MikoPBX calls it `REG-<provider id>`."""
+
+    endpoint: str
+    """Mostly empty: set only where the registration has a `line`."""
+
+    server: str
+    status: str
+    """`Registered`, `Unregistered`, `Rejected`, `Stopping`, `Stopped`."""
 
 
 async def allowed(session: Session, timings: Timings) -> frozenset[str] | None:
@@ -93,6 +118,50 @@ async def getvar(session: Session, timings: Timings, expression: str) -> str:
     if not answer.ok:
         raise LinkDown(f"the PBX did not read {expression} ({answer.message})")
     return answer.fields.get("Value", "")
+
+
+async def configured(
+    session: Session, timings: Timings, file: str, section: str, name: str, *, index: int = -1
+) -> str | None:
+    """A value as it stands in one of the PBX's files (by function AST_CONFIG, which MikoPBX loads); of a name that
+    comes more than once the last, or the one at `index`. None: not there, or that function is not."""
+    if not all(_CONFIG_NAME.fullmatch(text) for text in (file, section, name)):
+        return None
+    return await getvar(session, timings, f"AST_CONFIG({file},{section},{name},{index})") or None
+
+
+async def registrations(session: Session, timings: Timings) -> tuple[Registration, ...]:
+    """Every outgoing registration."""
+    answer = await session.ask("PJSIPShowRegistrationsOutbound", seconds=timings.answer, many=True)
+    if not answer.ok:
+        raise LinkDown(f"the PBX did not show its registrations ({answer.message})")
+    return tuple(
+        Registration(
+            name=item.get("ObjectName", ""),
+            endpoint=item.get("Endpoint", ""),
+            server=item.get("ServerUri", ""),
+            status=item.get("Status", ""),
+        )
+        for item in answer.items
+        if item.get("Event") == "OutboundRegistrationDetail"
+    )
+
+
+async def pbx_time(session: Session, timings: Timings) -> float | None:
+    """The PBX's clock, epoch seconds; None where it does not tell."""
+    answer = await session.ask("Ping", seconds=timings.answer)
+    try:
+        return float(answer.fields["Timestamp"])
+    except (KeyError, ValueError):
+        return None
+
+
+async def call_nobody(session: Session, timings: Timings, call_id: str) -> str | None:
+    """Have the PBX place a call that ends at once and rings nobody, for its events: Newchannel and Hangup twice, and
+    OriginateResponse, all with `call_id`. Words if it was refused."""
+    headers = (("Channel", VOID), ("Application", "Hangup"), ("Timeout", "1000"), ("Async", "true"))
+    answer = await session.ask("Originate", *headers, ("ChannelId", call_id), seconds=timings.answer)
+    return None if answer.ok else answer.message or "Response: Error without a message"
 
 
 def _channel(fields: Mapping[str, str]) -> Channel:

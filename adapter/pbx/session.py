@@ -77,10 +77,31 @@ class Session:
 
     async def open(self) -> None:
         """Connect, log in, wait until the PBX is booted. Raises SessionFailed."""
-        where = f"{self._config.host}:{self._config.port}"
-        await self._connect(where)
+        await self.enter()
+        await self.until_booted()
+
+    async def enter(self) -> None:
+        """Connect and log in; questions can be asked from here on. Raises SessionFailed."""
+        await self._connect(f"{self._config.host}:{self._config.port}")
         await self._log_in()
-        await self._wait_booted()
+
+    async def until_booted(self) -> None:
+        """Wait until the PBX says that it takes calls. Raises SessionFailed."""
+        seconds = self._timings.booted
+        booted = asyncio.ensure_future(self._booted.wait())
+        ends: set[asyncio.Future[Any]] = {booted, self.lost}
+        try:
+            await asyncio.wait(ends, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            booted.cancel()
+        if self._booted.is_set():
+            return
+        if self.lost.done():
+            raise SessionFailed(f"connection lost while the PBX was starting: {self.lost.result()}")
+        raise SessionFailed(
+            f"logged in, but the PBX did not say FullyBooted within {seconds:g} s: it is still starting, or the AMI"
+            " user lacks the read right 'system'"
+        )
 
     async def ask(self, action: str, *headers: tuple[str, str], seconds: float, many: bool = False) -> Answer:
         """One action and its answer. Raises LinkDown when none came in time, Denied when a right is missing."""
@@ -180,23 +201,6 @@ class Session:
                 " wrong secret, or this machine's address is not in the user's network filter (it does not say which)",
                 patient=True,
             )
-
-    async def _wait_booted(self) -> None:
-        seconds = self._timings.booted
-        booted = asyncio.ensure_future(self._booted.wait())
-        ends: set[asyncio.Future[Any]] = {booted, self.lost}
-        try:
-            await asyncio.wait(ends, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            booted.cancel()
-        if self._booted.is_set():
-            return
-        if self.lost.done():
-            raise SessionFailed(f"connection lost while the PBX was starting: {self.lost.result()}")
-        raise SessionFailed(
-            f"logged in, but the PBX did not say FullyBooted within {seconds:g} s: it is still starting, or the AMI"
-            " user lacks the read right 'system'"
-        )
 
     def _event(self, fields: dict[str, str]) -> None:
         if self.lost.done():

@@ -1,0 +1,82 @@
+"""What the checks of the PBX side share: the session, the settings, and what was found out on the way."""
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field, replace
+from functools import partial
+
+from adapter.core.model import AmiEvent, Form
+from adapter.core.numbers import NumberStyle
+from adapter.core.routes import CONTEXT, NoRoutes, Routes, RoutesUnreadable
+from adapter.doctor.findings import Finding, Verdict
+from adapter.pbx import LinkDown, PbxConfig, Timings, questions
+from adapter.pbx.session import Session
+
+TIMINGS = replace(Timings(), booted=3.0)
+"""FullyBooted follows the login within milliseconds when the PBX is up; whether it is starting tells its start time."""
+
+
+@dataclass(slots=True, kw_only=True)
+class Scene:
+    """One visit to the PBX."""
+
+    config: PbxConfig
+    region: str
+    caller_id: str
+    number_style: NumberStyle
+    max_calls: int
+    now: Callable[[], float]
+    timings: Timings = TIMINGS
+    events: list[AmiEvent] = field(default_factory=list)
+    """Everything heard since the login."""
+
+    stop: str | None = None
+    """Why there is no sense in looking further."""
+
+    on_session: Session | None = None
+    on_routes: tuple[Routes | None, str | None] | None = None
+
+    @property
+    def session(self) -> Session:
+        """The session, once `pbx.login` has found a way in."""
+        if self.on_session is None:
+            raise LinkDown("there is no session with the PBX")
+        return self.on_session
+
+    @property
+    def getvar(self) -> Callable[[str], Awaitable[str]]:
+        """Reads a function or a global variable of the PBX."""
+        return partial(questions.getvar, self.session, self.timings)
+
+    async def configured(self, file: str, section: str, name: str, *, index: int = -1) -> str | None:
+        """A value in one of the PBX's files; None where it is not there or cannot be read."""
+        return await questions.configured(self.session, self.timings, file, section, name, index=index)
+
+    async def routes(self) -> tuple[Routes | None, str | None]:
+        """The outgoing routes; or None, and why they cannot be judged (None: there are none)."""
+        if self.on_routes is None:
+            steps = await questions.dialplan(self.session, self.timings, CONTEXT)
+            try:
+                self.on_routes = Routes.read(steps), None
+            except NoRoutes:
+                self.on_routes = None, None
+            except RoutesUnreadable as error:
+                self.on_routes = None, str(error)
+        return self.on_routes
+
+    async def trunks(self) -> tuple[str, ...]:
+        """Ids of the providers that calls go through: the one of `TRUNK`, or those of the outgoing routes."""
+        if self.config.form is Form.TRUNK:
+            return (self.config.trunk,)
+        routes, _ = await self.routes()
+        return routes.providers if routes else ()
+
+
+WORST = (Verdict.FAIL, Verdict.WARN, Verdict.SKIPPED, Verdict.OK)
+
+
+def merged(check: str, tried: str, parts: list[Finding]) -> Finding:
+    """One finding out of one for each provider, as bad as the worst of them."""
+    worst = min((part.verdict for part in parts), key=WORST.index)
+    mends = dict.fromkeys(part.mend for part in parts if part.mend and part.verdict is worst)
+    found = "; ".join(dict.fromkeys(part.found for part in parts))
+    return Finding(check=check, verdict=worst, tried=tried, found=found, mend="; ".join(mends))
