@@ -34,9 +34,8 @@ def status(config: SupabaseConfig, *, every: float | None, most: int, full: bool
 async def _status(config: SupabaseConfig, out: "Objects | Prints | Screen", *, every: float | None, most: int) -> int:
     watch = Watch(out=out)
     task = asyncio.create_task(watch.run(config, every=every, most=most))
-    if every:
-        for number in (signal.SIGINT, signal.SIGTERM):
-            asyncio.get_running_loop().add_signal_handler(number, task.cancel)
+    for number in (signal.SIGINT, signal.SIGTERM):
+        asyncio.get_running_loop().add_signal_handler(number, task.cancel)
     with suppress(asyncio.CancelledError):
         await task
     out.close()

@@ -113,11 +113,6 @@ class Sight:
         """Nothing more happens with the row."""
         return self.status in ("done", "canceled")
 
-    @property
-    def calls(self) -> int:
-        """Calls of this row that have ended; not those that were taken back before they were sent."""
-        return self.attempts + sum(count for name, count in self.faults.items() if name != "released")
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Wait:
