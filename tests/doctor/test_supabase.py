@@ -181,7 +181,10 @@ async def test_a_silent_server_costs_a_bounded_time() -> None:
     async def silence(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.read()
         writer.close()
+        await writer.wait_closed()
+        closed.set()
 
+    closed = asyncio.Event()
     server = await asyncio.start_server(silence, "127.0.0.1", 0)
     async with server:
         port = server.sockets[0].getsockname()[1]
@@ -190,21 +193,26 @@ async def test_a_silent_server_costs_a_bounded_time() -> None:
         )
         async with asyncio.timeout(3.0):
             found = await findings(config, anon_key="sb_publishable_of_a_test")
+        await closed.wait()
     assert found["supabase.reach"].verdict is Verdict.FAIL
     assert {found[check].verdict for check in CHECKS[2:]} == {Verdict.SKIPPED}
 
 
 async def test_what_answers_is_no_supabase() -> None:
+    closed = asyncio.Event()
+
     async def page(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.readuntil(b"\r\n\r\n")
         writer.write(b"HTTP/1.1 404 Not Found\r\nContent-Length: 4\r\nContent-Type: text/html\r\n\r\nnope")
         writer.close()
         await writer.wait_closed()
+        closed.set()
 
     server = await asyncio.start_server(page, "127.0.0.1", 0)
     async with server:
         port = server.sockets[0].getsockname()[1]
         found = await findings(SupabaseConfig(url=f"http://127.0.0.1:{port}", key="sb_secret_of_a_test"))
+        await closed.wait()
     assert found["supabase.reach"].verdict is Verdict.FAIL
     assert {found[check].verdict for check in CHECKS[2:]} == {Verdict.SKIPPED}
 
