@@ -262,8 +262,9 @@ def said_by_the_adapter() -> Iterator[str]:
 def test_what_has_to_be_filled_in_is_listed() -> None:
     needed = {setting.name for setting in SETTINGS if setting.default is MISSING}
     listed = {name for row in rows(page("README.md"), "setting", "from") for name in re.findall(r"`([A-Z_]+)`", row[0])}
-    # The key has two names, of which neither alone is required; TRUNK has a form that does without.
-    assert listed == needed | {"SUPABASE_SERVICE_ROLE_KEY", "TRUNK", "AI_EXTENSION"}
+    # The key has two names, of which neither alone is required; TRUNK has a form that does without; the default of
+    # STATE_DIR is for root.
+    assert listed == needed | {"SUPABASE_SERVICE_ROLE_KEY", "TRUNK", "AI_EXTENSION", "STATE_DIR"}
 
 
 def words(number: float) -> str:
@@ -279,6 +280,7 @@ DEFAULTS = {
     },
     "pbx.md": {"MIKOPBX_AMI_PORT": r"ssh -N -L (\d+):", "DIAL_FORM": r"\| `(\w+)` \(default\)"},
     "ai.md": {"AI_EXTENSION": r"The app's own is (\d+)\."},
+    "README.md": {"STATE_DIR": r"The default, `(\S+)`, is right in Docker"},
 }
 """Defaults that a page tells, and where."""
 
