@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from adapter import clock
 from adapter.core.numbers import NumberStyle
 from adapter.doctor.findings import Finding, skipped
-from adapter.doctor.pbx import door, user
+from adapter.doctor.pbx import ai, box, door, routes, trunk, user
 from adapter.doctor.pbx.scene import TIMINGS, Scene
 from adapter.pbx import Denied, LinkDown, PbxConfig, Timings
 
@@ -28,6 +28,17 @@ CHECKS = (
     Check("pbx.login", door.login),
     Check("pbx.rights", user.user_rights),
     Check("pbx.events", user.events),
+    Check("pbx.version", box.version),
+    Check("pbx.clock", box.clock),
+    Check("pbx.trunk", trunk.trunk),
+    Check("pbx.registration", trunk.registration),
+    Check("pbx.trunk.codecs", trunk.codecs),
+    Check("pbx.trunk.dtmf", trunk.dtmf),
+    Check("pbx.routes", routes.routes),
+    Check("pbx.caller_id", trunk.caller_id),
+    Check("pbx.rtp", box.rtp),
+    Check("pbx.ai", ai.extension),
+    Check("pbx.ai.number", ai.number),
 )
 """In the order of docs/guide/checklist.md."""
 

@@ -1,5 +1,6 @@
 """What the checks of the PBX side share: the session, the settings, and what was found out on the way."""
 
+import re
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -7,12 +8,15 @@ from functools import partial
 from adapter.core.model import AmiEvent, Form
 from adapter.core.numbers import NumberStyle
 from adapter.core.routes import CONTEXT, NoRoutes, Routes, RoutesUnreadable
-from adapter.doctor.findings import Finding, Verdict
 from adapter.pbx import LinkDown, PbxConfig, Timings, questions
 from adapter.pbx.session import Session
 
 TIMINGS = replace(Timings(), booted=3.0)
 """FullyBooted follows the login within milliseconds when the PBX is up; whether it is starting tells its start time."""
+
+
+PJSIP = re.compile(r"(?!IAX)[A-Za-z0-9_.-]{1,80}")
+"""Providers that can be asked about: not those of IAX, and no name that means something inside a dialplan function."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -68,15 +72,5 @@ class Scene:
         if self.config.form is Form.TRUNK:
             return (self.config.trunk,)
         routes, _ = await self.routes()
-        return routes.providers if routes else ()
-
-
-WORST = (Verdict.FAIL, Verdict.WARN, Verdict.SKIPPED, Verdict.OK)
-
-
-def merged(check: str, tried: str, parts: list[Finding]) -> Finding:
-    """One finding out of one for each provider, as bad as the worst of them."""
-    worst = min((part.verdict for part in parts), key=WORST.index)
-    mends = dict.fromkeys(part.mend for part in parts if part.mend and part.verdict is worst)
-    found = "; ".join(dict.fromkeys(part.found for part in parts))
-    return Finding(check=check, verdict=worst, tried=tried, found=found, mend="; ".join(mends))
+        found = routes.providers if routes else ()
+        return tuple(name for name in found if PJSIP.fullmatch(name))

@@ -150,7 +150,7 @@ def judge_events(
         mend.append("switch timestampevents on in manager.conf, as MikoPBX has it")
     if found:
         return fail(check, tried, "; ".join(found), f"{PAGE}: {'; '.join(mend)}; save, and start the adapter anew")
-    told = f"{_listed(heard & NEEDED_EVENTS)} and FullyBooted came"
+    told = f"{_listed(NEEDED_EVENTS | {'FullyBooted'})} came"
     lacking = [line for line in FILTERS if filters is not None and not _filtered(line, filters)]
     if lacking:
         return warn(
