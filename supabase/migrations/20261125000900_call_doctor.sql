@@ -192,7 +192,7 @@ begin
     'objects', public.call_doctor_objects(),
     'execute', (
       select coalesce(jsonb_object_agg(
-        format('%s(%s)', p.proname, pg_get_function_identity_arguments(p.oid)),
+        replace(format('%s(%s)', p.proname, pg_get_function_identity_arguments(p.oid)), ' public.', ' '),
         (
           select coalesce(jsonb_agg(r.rolname order by r.rolname), '[]')
           from pg_catalog.pg_roles r
