@@ -146,7 +146,9 @@ async def anon(config: SupabaseConfig, anon_key: str | None, found: Inspection, 
         elif access is Access.UNCLEAR:
             sums.doubtful.append(f"call {name}")
     for name, table in ours.items():
-        _ours(sums, name, table, tables[name])
+        tries = tables[name]
+        proven = {"select": tries.read, "update": tries.update, "delete": tries.delete}
+        sums.ours += _opened(name, table, frozenset(word for word, how in proven.items() if how is Access.ALLOWED))
     for name, table in theirs.items():
         _theirs(sums, name, table, tables[name])
     return _finding(tried, sums)
@@ -162,32 +164,31 @@ def not_public(key: str) -> str | None:
     return None
 
 
+COMMANDS = ("select", "insert", "update", "delete")
+
+
 def _by_the_catalog(ours: Mapping[str, Table]) -> Finding:
     tried = "read the rights and policies of our tables; nothing was tried as a stranger"
-    opened = [
-        f"{command} {name}"
-        for name, table in ours.items()
-        for command in ("select", "insert", "update", "delete")
-        if reach(table, command) is not Reach.NONE
-    ]
+    opened = [told for name, table in ours.items() for told in _opened(name, table, frozenset())]
     if opened:
         return fail(CHECK, tried, f"by the catalog anybody may {', '.join(opened)}", _mend_ours())
     return skipped(CHECK, tried, NOT_MADE)
 
 
+def _opened(name: str, table: Table, proven: frozenset[str]) -> list[str]:
+    """What a stranger may do with a table of ours: by the catalog, or as was seen. install.sql gives no such right."""
+    given = table.rights.get("anon", frozenset()) | proven
+    return [
+        f"{command} {name}"
+        + (" (row level security still stands before its rows)" if reach(table, command) is Reach.NONE else "")
+        + (", that is: have anybody called at your cost" if (name, command) == ("call_queue", "insert") else "")
+        for command in COMMANDS
+        if command in given
+    ]
+
+
 def _mend_ours() -> str:
     return f"{INSTALL}: it takes the rights away; drop policies on our tables that name anon or public"
-
-
-def _ours(sums: Sums, name: str, table: Table, tries: Tries) -> None:
-    hidden = " (row level security still hides its rows)"
-    commands = {"select": tries.read, "update": tries.update, "delete": tries.delete}
-    for command, access in commands.items():
-        if access is Access.ALLOWED:
-            sums.ours.append(f"{command} {name}{hidden if reach(table, command) is Reach.NONE else ''}")
-    if reach(table, "insert") is not Reach.NONE:
-        queued = ", that is: have anybody called at your cost" if name == "call_queue" else ""
-        sums.ours.append(f"insert {name}{queued}")
 
 
 def _theirs(sums: Sums, name: str, table: Table, tries: Tries) -> None:
