@@ -62,7 +62,9 @@ class Site:
         rows = [{"user_id": USER, "phone_number": number(code, next(self._serial))} for code in codes]
         ids = await self.world.queue(rows)
         scenarios = [BY_CODE[code] for code in codes]
-        return Wishes(site=self, rows=dict(zip(ids, scenarios, strict=True)), numbers=[row["phone_number"] for row in rows])
+        return Wishes(
+            site=self, rows=dict(zip(ids, scenarios, strict=True)), numbers=[row["phone_number"] for row in rows]
+        )
 
     async def until(self, true: Callable[[], bool], what: str, seconds: float = 30.0) -> None:
         """Wait; on failure show what the container said last."""

@@ -1,8 +1,8 @@
 """One container of compose.yaml: the image's command under Docker's restart policy.
 
-`Played` plays the policy (`policy.py`) over the real process, which runs in the image's content as the image's user with
-a read-only root (`image.py`); without root it runs as who we are, from the environment of the tests. `init: true` needs
-no stand-in: the process is no process 1 here, as under the init.
+`Played` plays the policy (`policy.py`) over the real process, which runs in the image's content as the image's user
+with a read-only root (`image.py`); without root it runs as who we are, from the environment of the tests. `init: true`
+needs no stand-in: the process is no process 1 here, as under the init.
 """
 
 import asyncio

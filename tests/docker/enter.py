@@ -13,6 +13,7 @@ import json
 import os
 import signal
 import sys
+from pathlib import Path
 
 CLONE_NEWNS = 0x00020000
 MS_RDONLY, MS_REMOUNT, MS_BIND, MS_REC, MS_PRIVATE = 1, 32, 4096, 16384, 1 << 18
@@ -49,8 +50,7 @@ def main(parent: int, plan: dict, command: list[str]) -> None:  # type: ignore[t
     """Does not return."""
     root = plan["root"]
     if plan["cgroup"] is not None:
-        with open(plan["cgroup"] + "/cgroup.procs", "w") as members:
-            members.write(str(os.getpid()))
+        (Path(plan["cgroup"]) / "cgroup.procs").write_text(str(os.getpid()))
     checked(libc.unshare(CLONE_NEWNS), "unshare")
     mount("none", "/", None, MS_REC | MS_PRIVATE)
     for kind, source, target, readonly in plan["mounts"]:

@@ -22,15 +22,16 @@ TREES = (
 
 BALLAST = """
 import os, sys, time
-group, victim = sys.argv[1], int(sys.argv[2])
-open("/proc/self/oom_score_adj", "w").write("-900")
-open(group + "/cgroup.procs", "w").write(str(os.getpid()))
-held = []
-while os.path.exists(f"/proc/{victim}") and len(held) < 1000:
-    held.append(bytearray(os.urandom(4096) * 512))
-    time.sleep(0.005)
+group, victim = sys.argv[1], sys.argv[2]
+with open(group + "/cgroup.procs", "w") as members:
+    members.write(str(os.getpid()))
+held, written = os.memfd_create("ballast"), 0
+while os.path.exists("/proc/" + victim) and written < 4 << 30:
+    written += os.write(held, bytes(1 << 20))
+    time.sleep(0.002)
 """
-"""Fills the group, 2 MB at a time, until the victim is gone; the kernel takes the other one first."""
+"""Fills the group, 1 MB at a time, until the victim is gone. Into a file in memory: that counts for the group but not
+for the process that writes, so the kernel ends the one that is large."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,8 +1,8 @@
 """What Docker does when a container's process ends, as a pure model (moby, `restartmanager`).
 
-Before each restart it waits: 100 ms, then twice as long each time, up to a minute; a run of ten seconds or more sets the
-wait back to 100 ms, whatever its exit code was. `unless-stopped` restarts after any exit code, 0 too, unless somebody
-stopped the container by hand.
+Before each restart it waits: 100 ms, then twice as long each time, up to a minute; a run of ten seconds or more sets
+the wait back to 100 ms, whatever its exit code was. `unless-stopped` restarts after any exit code, 0 too, unless
+somebody stopped the container by hand.
 """
 
 from dataclasses import dataclass, replace

@@ -4,6 +4,7 @@ The witness is the carrier: when it was called, and when each of its legs ended.
 """
 
 import asyncio
+import itertools
 import time
 
 import pytest
@@ -63,7 +64,7 @@ async def test_a_kill_with_calls_in_the_air(site: Site) -> None:
 
 
 async def test_out_of_memory_with_calls_in_the_air(site: Site) -> None:
-    """With the limit of compose.yaml and the kernel's own kill; where no limit can be set, the same signal from here."""
+    """With the limit of compose.yaml and the kernel's own kill; where no limit can be set, the same signal from us."""
     await site.running()
     calls, lives = await site.call(*IN_THE_AIR), site.container.lives
     await calls.in_the_air()
@@ -80,7 +81,7 @@ async def test_out_of_memory_with_calls_in_the_air(site: Site) -> None:
 async def test_kills_at_any_moment_of_many_calls(site: Site) -> None:
     """What happened between two lives may be unknown, and is then said; nobody is called twice, nobody is cut off."""
     await site.running()
-    codes = ["12", "10", "11", "20", "40", "30"] * 5
+    codes = ["12", "10", "11", "20", "40", "30"] * 4
     calls = await site.call(*codes)
     for _ in range(4):
         await asyncio.sleep(1.1)
@@ -93,7 +94,7 @@ async def test_kills_at_any_moment_of_many_calls(site: Site) -> None:
     calls.nobody_was_cut_off()
     # Five runs shorter than ten seconds: the waits were 0.1, 0.2, 0.4, 0.8 s.
     ended = site.container.ended[-4:]
-    gaps = [after.began - before.began - before.seconds for before, after in zip(ended, ended[1:], strict=False)]
+    gaps = [after.began - before.began - before.seconds for before, after in itertools.pairwise(ended)]
     assert all(0.1 <= gap < 1.5 for gap in gaps), gaps
 
 
@@ -124,10 +125,11 @@ async def test_docker_stop_at_any_moment_of_a_start(site: Site) -> None:
     """Before the daemon handles signals, the init passes on one that ends it: 143, and nothing has been claimed yet."""
     await site.running()
     await site.container.stop()
-    for moment in (0.0, 0.1, 0.3, 0.6, 1.0):
+    for moment in (0.0, 0.2, 0.4, 0.8):
         await site.container.start()
         await asyncio.sleep(moment)
         stopped = await site.container.stop()
+        print("MOMENT", moment, stopped, site.container.tail(12) if stopped.seconds > 2 else "")
         assert stopped.code in {0, 143}
         assert stopped.seconds < GRACE / 2
         assert site.container.pid is None, "no restart after a stop by hand"
