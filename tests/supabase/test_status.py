@@ -1,5 +1,6 @@
 """What people ask: queue one call, follow it, see how everything is. No question costs more on a full queue."""
 
+import re
 import uuid
 from typing import Any
 
@@ -148,7 +149,9 @@ async def test_everything_at_a_glance(desk: Desk) -> None:
     await desk.insert("12")
     await connection.execute("update call_queue set not_before = now() + interval '1 hour' where id = $1", ids[4])
     await connection.execute("update call_queue set expires_at = now() - interval '3 minutes' where id = $1", ids[5])
-    await connection.execute("update call_queue set deadline = now() - interval '3 minutes' where call_id = $1", uuid.UUID(calls[0]))
+    await connection.execute(
+        "update call_queue set deadline = now() - interval '3 minutes' where call_id = $1", uuid.UUID(calls[0])
+    )
     await connection.execute(
         "insert into call_queue (user_id, phone_number) select $1, $2 || i from generate_series(100, 102) i",
         uuid.UUID(OTHER),
@@ -210,3 +213,43 @@ async def test_no_question_costs_more_on_a_full_queue(lasting_desk: Desk, fill: 
         cost = await touched(connection, place)
         assert cost["call_queue"][0] == 0, cost
         assert cost["call_queue"][1] < 500, cost
+
+
+MARKS = {"v_limit": "integer", "v_most": "integer", "v_now": "timestamptz", "v_late": "timestamptz"}
+"""Names in the function's text and their types."""
+
+STATEMENTS = (
+    ("select q.user_id, q.lane, q.not_before", ")", "call_queue_expiry_idx"),
+    ("select q.outcome from public.call_queue q", ") d", "call_queue_ended_idx"),
+    ("select * from public.call_queue q\n        where q.status in ('done'", ") c", "call_queue_ended_idx"),
+    ("select * from public.call_queue q\n        where q.status in ('dialing'", ") c", "call_queue_live_number_key"),
+)
+"""Where each begins and ends in the function's text, and the index that must answer it."""
+
+
+@pytest.mark.parametrize(("begin", "end", "index"), STATEMENTS)
+async def test_each_count_and_list_comes_through_its_index(
+    lasting_desk: Desk, fill: Fill, begin: str, end: str, index: str
+) -> None:
+    """EXPLAIN of the statements in the function, with plans that know no value, under the settings of the function."""
+    connection = lasting_desk.connection
+    await fill()
+    function = await connection.fetchrow("select prosrc, proconfig from pg_proc where proname = 'call_status_v1'")
+    assert function is not None
+    statement = function["prosrc"][function["prosrc"].index(begin) :]
+    statement = statement[: statement.index(end)]
+    for place, name in enumerate(MARKS, start=1):
+        statement = re.sub(rf"\b{name}\b", f"${place}", statement)
+    for setting in function["proconfig"]:
+        name, value = setting.split("=", 1)
+        await connection.execute("select set_config($1, $2, false)", name, value.strip('"'))
+    await connection.execute("set plan_cache_mode = force_generic_plan")
+    await connection.execute(f"prepare look ({', '.join(MARKS.values())}) as {statement}")
+    for _ in range(2):
+        plan = "\n".join(
+            row[0]
+            for row in await connection.fetch("explain execute look (10, 10000, now(), now() - interval '1 day')")
+        )
+        assert f"using {index} on call_queue" in plan, plan
+        assert "Seq Scan on call_queue" not in plan, plan
+        await connection.execute("analyze")
