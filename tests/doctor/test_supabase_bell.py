@@ -4,10 +4,12 @@ import asyncio
 
 import asyncpg
 import pytest
+from aiohttp import web
 
 from adapter.doctor.findings import Finding, Verdict
 from adapter.doctor.supabase_bell import doorbell, roundtrip
 from adapter.sandbox.gateway import Gateway
+from adapter.sandbox.gateway.faults import Forward
 from adapter.sandbox.postgres import Postgres
 from adapter.supabase_io.config import DoorbellMode, SupabaseConfig
 from tests.supabase.helpers import Desk, connected, number
@@ -129,6 +131,21 @@ async def test_only_its_own_row_counts(db: str) -> None:
     assert "not by broadcast (joined, but silent" in finding.found
     async with connected(db) as connection:
         assert await connection.fetchval("select count(*) from call_queue where status = 'canceled'") == 0
+
+
+async def test_a_row_that_was_heard_before_is_not_taken_for_it(db: str) -> None:
+    async with connected(db) as connection, Gateway.started(db) as gateway:
+        desk = Desk(connection)
+
+        async def late(request: web.Request, forward: Forward) -> web.StreamResponse:
+            if request.path.endswith("call_probe_v1"):
+                await desk.insert(number(1))
+                await asyncio.sleep(0.3)
+            return await forward()
+
+        gateway.http_fault = late
+        finding = await came(gateway, DoorbellMode.CHANGES)
+    assert finding.verdict is Verdict.OK, finding
 
 
 async def test_the_function_is_not_there(db: str) -> None:

@@ -76,6 +76,8 @@ async def test_a_newer_installation_with_changed_functions_is_not_to_be_taken_ba
     finding = project.installed(await inspected(db, change), SHIPPED)
     assert finding.verdict is Verdict.WARN
     assert "update the adapter" in finding.mend
+    lacking = project.installed(await inspected(db, "drop function call_merged"), SHIPPED)
+    assert lacking.verdict is Verdict.FAIL
 
 
 @pytest.mark.parametrize(
