@@ -58,6 +58,16 @@ def test_links_lead_somewhere(page: Path) -> None:
         assert (page.parent / target).exists(), target
 
 
+def test_pages_that_the_adapter_names_exist() -> None:
+    named = {
+        page
+        for file in (ROOT / "adapter").rglob("*.py")
+        for page in re.findall(r"\bdocs/[\w/-]+\.md\b", file.read_text("utf-8"))
+    }
+    assert "docs/guide/pbx.md" in named
+    assert [page for page in sorted(named) if not (ROOT / page).exists()] == []
+
+
 CHANNEL_VARIABLES = {"CALL_ID", "USER_ID", "CAMPAIGN_ID", "PROMPT_ID", "CUSTOMER_NAME", "CUSTOMER_NAME_B64", "NAME_B64"}
 """What a call tells the AI (test_guide.py holds them against core/originate.py): in capitals, but no settings."""
 

@@ -22,6 +22,7 @@ from adapter.core.policy import (
     TRUNK_SILENT,
     TrunkBreaker,
 )
+from adapter.doctor.pbx import box, user
 from adapter.exits import EXIT_BUSY, EXIT_CONFIG
 from adapter.pbx.rights import NEEDED, RISKY
 from adapter.settings import MISSING, SETTINGS
@@ -84,6 +85,15 @@ class TestPbx:
         assert [self.ticked(1), self.ticked(2)] == [
             set(self.of_the_user(key)[0].split(",")) for key in ("read", "write")
         ]
+
+    def test_the_readme_names_the_same_rights(self) -> None:
+        text = " ".join((ROOT / "README.md").read_text(encoding="utf-8").split())
+        (named,) = re.findall(r"read ((?:`\w+`(?:, )?)+); write ((?:`\w+`(?:, )?)+)\.", text)
+        assert [set(re.findall(r"\w+", kind)) for kind in named] == [self.ticked(1), self.ticked(2)]
+
+    def test_doctor_asks_for_the_same(self) -> None:
+        assert [self.ticked(1), self.ticked(2)] == [user.READ, user.WRITE]
+        assert list(user.FILTERS) == self.of_the_user("eventfilter")[2:]
 
     def test_rights_never_to_be_given(self) -> None:
         (line,) = re.findall(r"^Never tick write (.+)\. With", page("pbx.md"), re.MULTILINE)
@@ -195,7 +205,7 @@ class TestTrunk:
         for calls, *ranges in rows(page("trunk.md"), "calls at once", "AI is a program", "AI is a SIP client"):
             for streams, cell in enumerate(ranges, start=1):
                 first, last = (int(port) for port in re.findall(r"\d{5}", cell))
-                assert last - first >= int(calls) * streams * 2, (calls, cell)
+                assert last - first >= int(calls) * streams * box.PORTS_OF_STREAM, (calls, cell)
 
     def test_number_styles(self) -> None:
         shown = dict(re.findall(r"`(\w+)` \((\+?\d{9,})\)", self.TEXT))

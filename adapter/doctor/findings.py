@@ -24,7 +24,7 @@ class Finding:
     """The result of one check. Texts hold no secret; phone numbers only as examples of documentation ranges."""
 
     check: str
-    """Stable name, such as `pbx.login`: docs/checklist.md and scripts refer to it."""
+    """Stable name, such as `pbx.login`: docs/guide/checklist.md and scripts refer to it."""
 
     verdict: Verdict
     tried: str
