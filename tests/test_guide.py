@@ -110,6 +110,10 @@ class TestSupabase:
 
     LOOK, REGION, FUNCTIONS, UNINSTALL = blocks(page("supabase.md"), "sql")
 
+    def test_the_editor_takes_the_whole_file(self) -> None:
+        """It refuses more than 0.98 MB before it even sends it (Studio's executeSql)."""
+        assert len(INSTALL.encode()) < 980_000
+
     async def test_the_look_shows_what_the_page_says(self, db: str) -> None:
         number, published = self.LOOK.strip().splitlines()
         async with connected(db) as connection:
