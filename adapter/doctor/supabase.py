@@ -76,12 +76,15 @@ async def look(
     *,
     now: float,
     anon_key: str | None = None,
+    pbx: str | None = None,
+    adapter: str | None = None,
     bell_seconds: float = BELL_SECONDS,
     row_seconds: float = ROW_SECONDS,
 ) -> AsyncIterator[Finding]:
     """Each check once, in the order of CHECKS. `now`: epoch seconds by this machine's clock.
 
-    `anon_key`: the public key of the app's pages, to find out what it opens. `bell_seconds`, `row_seconds`: how long
+    `anon_key`: the public key of the app's pages, to find out what it opens. `pbx`, `adapter`: our PBX and our own id
+    (None: it has not run yet), to tell whether another adapter dials there. `bell_seconds`, `row_seconds`: how long
     Realtime may take to go live, and to tell of a row.
     """
     wall_at_zero = now - time.monotonic()
@@ -113,7 +116,7 @@ async def look(
     else:
         # Only the functions as they were shipped are known to leave a canceled row alone.
         yield skipped("supabase.roundtrip", "nothing", "no row is inserted where install.sql is not as shipped")
-    yield project.pbx(found)
+    yield project.pbx(found, name=pbx, adapter=adapter)
     yield await anon(config, anon_key, found, shipped)
 
 

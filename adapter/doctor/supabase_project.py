@@ -9,7 +9,7 @@ from typing import Any
 
 from adapter.doctor.findings import Finding, fail, ok, warn
 from adapter.supabase_io.config import DoorbellMode
-from adapter.supabase_io.inspection import Inspection
+from adapter.supabase_io.inspection import Held, Inspection
 
 INSTALL = "run supabase/install.sql of this version in the SQL editor of the dashboard"
 
@@ -267,45 +267,55 @@ LEASE_SECONDS = 60.0
 """How long an adapter may be silent before another one may take its PBX over."""
 
 
-def pbx(found: Inspection) -> Finding:
-    """Who dials through which PBX, and is anybody there?"""
+def pbx(found: Inspection, *, name: str | None = None, adapter: str | None = None) -> Finding:
+    """Who dials through which PBX, and is anybody there? `name`: our PBX; `adapter`: ours, where it has run already."""
     check, tried = "supabase.pbx", "read who holds which PBX, and the heartbeats of all adapters"
     if not found.adapters:
         return ok(check, tried, "no adapter has run on this project yet")
-    told, wrong = [], []
+    told: list[str] = []
+    wrong: list[str] = []
+    mends: list[str] = []
     for held in found.pbxs:
-        holder = next((heard for heard in found.adapters if heard.adapter == held.holder), None)
         others = [
             heard
             for heard in found.adapters
             if heard.pbx == held.pbx and heard.adapter != held.holder and _alive(found, heard.seen_at)
         ]
-        waiting = (
-            f", {len(others)} more {'is' if len(others) == 1 else 'are'} connected and would take over"
-            if others
-            else ""
-        )
-        name = f"adapter {(held.holder or 'nobody')[:8]}"
-        if (held.lease_until or 0.0) > found.now:
-            calls = holder.calls if holder else 0
-            told.append(f"PBX {held.pbx}: {name} dials ({calls} calls in the air){waiting}")
-        elif others:
-            told.append(f"PBX {held.pbx}: {name} is gone, {len(others)} more take over within a minute")
-        else:
-            seen = _ago(found, holder.seen_at if holder else None)
-            wrong.append(f"nobody dials through PBX {held.pbx}: {name}, its holder, was last heard of {seen}")
+        words, well = _holder(found, held, len(others))
+        (told if well else wrong).append(words)
+        if not well:
+            mends.append("start the adapter (mikopbx-adapter run), with the same STATE_DIR: another one waits a minute")
+        elif held.pbx == name and held.holder != adapter and (held.lease_until or 0.0) > found.now:
+            wrong.append(
+                "that is not the adapter of this STATE_DIR, which would only watch and take over when it is gone"
+            )
+            mends.append("if that is not meant, stop the other one, or give this one a PBX_NAME of its own PBX")
     for heard in found.adapters:
         if _alive(found, heard.seen_at) and not heard.ready:
             wrong.append(f"adapter {heard.adapter[:8]} runs, but is not connected to its PBX")
+            mends.append("look at the checks of the PBX, and at that adapter's log")
         elif not _alive(found, heard.seen_at) and heard.calls:
             wrong.append(
-                f"adapter {heard.adapter[:8]}, last heard of {_ago(found, heard.seen_at)}, left {heard.calls} calls "
-                "open; they end by themselves at their deadline"
+                f"adapter {heard.adapter[:8]}, last heard of {_ago(found, heard.seen_at)}, left {heard.calls} calls"
             )
+            mends.append("start it again to have its calls followed; without it they end at their deadline, as unknown")
     if wrong:
-        mend = "start the adapter (mikopbx-adapter run) with the same STATE_DIR; with another one it waits a minute"
-        return warn(check, tried, "; ".join(wrong + told), mend)
+        return warn(check, tried, "; ".join(told + wrong), "; ".join(dict.fromkeys(mends)))
     return ok(check, tried, "; ".join(told) or "adapters have run, and none holds a PBX")
+
+
+def _holder(found: Inspection, held: Held, others: int) -> tuple[str, bool]:
+    """Who holds one PBX, in words, and whether anybody dials through it, or will within a minute."""
+    holder = next((heard for heard in found.adapters if heard.adapter == held.holder), None)
+    name = f"adapter {(held.holder or 'nobody')[:8]}"
+    if (held.lease_until or 0.0) > found.now:
+        calls = holder.calls if holder else 0
+        waiting = f", {others} more on this PBX would take over" if others else ""
+        return f"PBX {held.pbx}: {name} dials ({calls} calls in the air){waiting}", True
+    if others:
+        return f"PBX {held.pbx}: {name} is gone, {others} more on this PBX will take over within a minute", True
+    seen = _ago(found, holder.seen_at if holder else None)
+    return f"nobody dials through PBX {held.pbx}: {name}, its holder, was last heard of {seen}", False
 
 
 def _alive(found: Inspection, seen_at: float | None) -> bool:

@@ -41,6 +41,7 @@ def main(arguments: list[str] | None = None) -> int:
     text = script()
     if not options.check:
         target.write_text(text, encoding="utf-8")
+        print("and now python -m adapter.sandbox.fingerprints, for what doctor expects", file=sys.stderr)
         return 0
     if target.exists() and target.read_text(encoding="utf-8") == text:
         return 0

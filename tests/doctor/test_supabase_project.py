@@ -194,7 +194,15 @@ async def test_who_dials_and_who_waits(db: str) -> None:
         await holder.claim_one()
     finding = project.pbx(await inspected(db))
     assert finding.verdict is Verdict.OK, finding
-    assert f"adapter {str(holder.adapter)[:8]} dials (1 calls in the air), 1 more is connected" in finding.found
+    assert f"adapter {str(holder.adapter)[:8]} dials (1 calls in the air), 1 more on this PBX" in finding.found
+    found = await inspected(db)
+    ours = project.pbx(found, name="pbx-1", adapter=str(holder.adapter))
+    assert ours.verdict is Verdict.OK
+    for adapter in (str(witness.adapter), None):
+        theirs = project.pbx(found, name="pbx-1", adapter=adapter)
+        assert theirs.verdict is Verdict.WARN
+        assert "not the adapter of this STATE_DIR" in theirs.found
+    assert project.pbx(found, name="another").verdict is Verdict.OK
 
 
 async def test_a_holder_that_is_gone(db: str) -> None:
@@ -212,13 +220,13 @@ async def test_a_holder_that_is_gone(db: str) -> None:
     assert finding.verdict is Verdict.WARN
     assert "nobody dials through PBX pbx-1" in finding.found
     assert "3 hours ago" in finding.found
-    assert "left 1 calls open" in finding.found
+    assert "left 1 calls" in finding.found
     async with connected(db) as connection:
         other = Desk(connection)
         await other.register()
         await other.sync()
     taking_over = project.pbx(await inspected(db))
-    assert "1 more take over within a minute" in taking_over.found
+    assert "1 more on this PBX will take over" in taking_over.found
 
 
 async def test_an_adapter_that_does_not_reach_its_pbx(db: str) -> None:
