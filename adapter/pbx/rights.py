@@ -17,6 +17,9 @@ NEEDED: Mapping[str, str] = {
 }
 """Action → the write right that opens it, as seen on Asterisk 22.10.1 (Getvar is content with `call` too)."""
 
+ALSO: Mapping[str, str] = {"ShowDialPlan": "reporting", "PJSIPShowRegistrationsOutbound": "reporting"}
+"""Actions that only some settings need, or only `doctor` uses, and the write right that opens them."""
+
 RISKY: Mapping[str, str] = {"Command": "command", "UpdateConfig": "config", "ModuleLoad": "system"}
 """Action → a write right that nothing of ours needs and with which one header too many, or the password that AMI sends
 in clear text, is enough to run programs on the PBX. So nobody is called while we have it (excess)."""
@@ -47,7 +50,8 @@ def excess(allowed: Iterable[str]) -> str | None:
 
 def denied(action: str) -> str:
     """Words about one action that was refused for want of a right."""
-    return f"the AMI user may not use {action}: grant it the write right '{NEEDED.get(action, '?')}'"
+    right = NEEDED.get(action) or ALSO.get(action, "?")
+    return f"the AMI user may not use {action}: grant it the write right '{right}'"
 
 
 def _listed(rights: list[str]) -> str:
