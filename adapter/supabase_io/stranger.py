@@ -81,6 +81,8 @@ class Stranger:
             limits=httpx.Limits(max_connections=PARALLEL, keepalive_expiry=waits.keepalive),
         )
         self._turn = asyncio.Semaphore(PARALLEL)
+        self._given_up: DatabaseAway | DatabaseRefused | None = None
+        """Why the rest is not tried: each would cost another wait."""
 
     async def __aenter__(self) -> Self:
         return self
@@ -119,8 +121,18 @@ class Stranger:
 
     async def _try(self, method: str, path: str, query: Mapping[str, str], body: object = None) -> tuple[Access, str]:
         """How it came out, and the Content-Range of the answer."""
+        async with self._turn:
+            if self._given_up is not None:
+                raise self._given_up
+            try:
+                return await self._tried(method, path, query, body)
+            except (DatabaseAway, DatabaseRefused) as error:
+                self._given_up = error
+                raise
+
+    async def _tried(self, method: str, path: str, query: Mapping[str, str], body: object) -> tuple[Access, str]:
         try:
-            async with self._turn, asyncio.timeout(self._total):
+            async with asyncio.timeout(self._total):
                 answer = await self._http.request(method, f"/{path}", params=query, json=body)
         except TimeoutError:
             raise DatabaseAway(f"Supabase did not finish its answer within {self._total:g} s") from None

@@ -1,15 +1,18 @@
 """What a stranger with the public key can do: the catalog and real tries, and what neither proves."""
 
+import asyncio
 from collections.abc import Mapping
 
 import pytest
+from aiohttp import web
 
 from adapter.doctor import supabase_anon
 from adapter.doctor.findings import Finding, Verdict
 from adapter.doctor.supabase_anon import Reach, anon, reach
 from adapter.doctor.supabase_project import Shipped
 from adapter.sandbox.gateway import Gateway
-from adapter.supabase_io.config import SupabaseConfig
+from adapter.sandbox.gateway.faults import Forward
+from adapter.supabase_io.config import HttpTimings, SupabaseConfig
 from adapter.supabase_io.inspection import Inspector, Policy, Table
 from adapter.supabase_io.stranger import Access, Stranger, Tries
 from tests.supabase.helpers import connected
@@ -229,6 +232,23 @@ async def test_a_key_that_is_not_public_is_not_used(db: str, key: str) -> None:
 
 async def test_a_public_key_of_another_project(db: str) -> None:
     finding = await found(db, key="of another project")
+    assert finding.verdict is Verdict.WARN
+    assert "this check was not made" in finding.found
+
+
+async def test_a_server_that_falls_silent_costs_one_wait_and_not_one_for_each_try(db: str) -> None:
+    async with Gateway.started(db) as gateway:
+        config = SupabaseConfig(url=gateway.url, key=gateway.secret_key, http=HttpTimings(read=0.5))
+        async with Inspector(config) as inspector:
+            inspection = await inspector.inspect()
+
+        async def silent(_request: web.Request, forward: Forward) -> web.StreamResponse:
+            await asyncio.sleep(5.0)
+            return await forward()
+
+        gateway.http_fault = silent
+        async with asyncio.timeout(3.0):
+            finding = await anon(config, gateway.anon_key, inspection, Shipped.read())
     assert finding.verdict is Verdict.WARN
     assert "this check was not made" in finding.found
 
