@@ -10,10 +10,18 @@ import sys
 from collections.abc import Sequence
 
 from adapter import __version__
-from adapter.commands import call, config, health, run, sandbox, status
+from adapter.commands import call, cancel, config, follow, health, run, sandbox, status
 from adapter.commands.command import Command
 
-COMMANDS: tuple[Command, ...] = (run.COMMAND, call.COMMAND, status.COMMAND, health.COMMAND, config.COMMAND)
+COMMANDS: tuple[Command, ...] = (
+    run.COMMAND,
+    call.COMMAND,
+    follow.COMMAND,
+    cancel.COMMAND,
+    status.COMMAND,
+    health.COMMAND,
+    config.COMMAND,
+)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

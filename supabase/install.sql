@@ -3197,6 +3197,20 @@ $$;
 comment on function public.call_wish_v1 is
   'Queues one call; the same key again gives the same row. Returns what call_follow_v1 says of it, or why it was refused.';
 
+-- call_cancel_v1 for a terminal: says what becomes of the row.
+create or replace function public.call_stop_v1(p_row bigint, p_reason text default null)
+returns jsonb
+language plpgsql volatile security definer
+set search_path = ''
+set lock_timeout = '5s'
+as $$
+begin
+  perform public.call_cancel_v1(p_row, p_reason);
+  return public.call_follow_v1(p_row);
+end
+$$;
+comment on function public.call_stop_v1 is 'Cancels a row of call_queue; returns what call_follow_v1 says of it.';
+
 -- Everything at a glance; lists hold `p_limit` entries at most.
 create or replace function public.call_status_v1(p_limit integer)
 returns jsonb
@@ -3313,7 +3327,7 @@ declare
 begin
   foreach v_function in array array[
     'call_sight(public.call_queue)', 'call_links()', 'call_follow_v1(bigint)', 'call_wish_v1(uuid,uuid,text,jsonb)',
-    'call_status_v1(integer)'
+    'call_stop_v1(bigint,text)', 'call_status_v1(integer)'
   ] loop
     execute format('revoke all on function public.%s from public, anon, authenticated, service_role', v_function);
     if v_function like '%\_v1(%' then

@@ -2,10 +2,10 @@
 
 import argparse
 import uuid
-from collections.abc import Callable
 from typing import Any
 
 from adapter.commands.command import Command, env_file, refuse
+from adapter.commands.options import how_to_follow, whole
 from adapter.commands.project import project
 from adapter.commands.view.codes import HELP
 from adapter.settings import SettingsError
@@ -16,25 +16,6 @@ def _uuid(text: str) -> str:
         return str(uuid.UUID(text))
     except ValueError:
         raise argparse.ArgumentTypeError("must be a UUID, like 00000000-0000-4000-8000-000000000001") from None
-
-
-def _whole(low: int, high: int) -> Callable[[str], int]:
-    def parse(text: str) -> int:
-        if not text.isascii() or not text.isdecimal() or not low <= int(text) <= high:
-            raise argparse.ArgumentTypeError(f"must be a whole number from {low} to {high}")
-        return int(text)
-
-    return parse
-
-
-def _seconds(text: str) -> float:
-    try:
-        value = float(text)
-    except ValueError:
-        value = 0.0
-    if not 0 < value <= 86_400:
-        raise argparse.ArgumentTypeError("must be a number of seconds, above 0 and up to 86400")
-    return value
 
 
 def _variable(text: str) -> tuple[str, str]:
@@ -66,18 +47,10 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
         metavar="NAME=VALUE",
         help="channel variable for the AI; may be given several times",
     )
-    parser.add_argument("--priority", type=_whole(0, 9), metavar="0-9", help="9 comes first within the campaign")
+    parser.add_argument("--priority", type=whole(0, 9), metavar="0-9", help="9 comes first within the campaign")
     parser.add_argument("--caller-id", metavar="NUMBER", help="number shown to the callee instead of the usual one")
-    parser.add_argument("--ring-seconds", type=_whole(5, 120), metavar="N", help="longest ringing, 5 to 120")
-    parser.add_argument(
-        "--timeout",
-        type=_seconds,
-        metavar="SECONDS",
-        help="follow it for so long at most (default: to its outcome, which comes within a day)",
-    )
-    parser.add_argument(
-        "--json", action="store_true", help="one JSON object on standard output, the steps on standard error"
-    )
+    parser.add_argument("--ring-seconds", type=whole(5, 120), metavar="N", help="longest ringing, 5 to 120")
+    how_to_follow(parser)
     env_file(parser)
 
 

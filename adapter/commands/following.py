@@ -1,4 +1,4 @@
-"""Queue one row and follow it on the screen.
+"""Queue one row and follow it on the screen, follow one that is there, or cancel it.
 
 The call belongs to the adapter that runs: nothing here places it or ends it, so it may be left at any time.
 """
@@ -7,6 +7,7 @@ import asyncio
 import json
 import signal
 import sys
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Protocol, TextIO
 
@@ -18,12 +19,12 @@ from tenacity import AsyncRetrying, RetryCallState, retry_if_exception_type, sto
 from adapter.commands.view import screens
 from adapter.commands.view.codes import Code
 from adapter.commands.view.objects import call_object
-from adapter.commands.view.steps import Step, Story, ending
+from adapter.commands.view.steps import Step, Story, canceled, ending
 from adapter.commands.view.waiting import TURN, Reason
 from adapter.core.model import Outcome
 from adapter.supabase_io.config import SupabaseConfig
 from adapter.supabase_io.desk import Desk, NumberRefused, Wish
-from adapter.supabase_io.refusals import DatabaseAway, DatabaseRefused
+from adapter.supabase_io.refusals import DatabaseAway, DatabaseError, DatabaseRefused
 from adapter.supabase_io.sights import Following, Sight
 
 LOOK_SECONDS = 0.5
@@ -46,27 +47,77 @@ FIND = "select id, status from call_queue where idempotency_key = '{key}';"
 
 def call(config: SupabaseConfig, wish: Wish, *, seconds: float | None, as_json: bool) -> int:
     """Queue the row, follow it for `seconds` at most, and return the exit code (`codes.HELP`)."""
-    return asyncio.run(_call(config, wish, seconds=seconds, as_json=as_json))
+    unsure = (
+        "Whether the row was added is not known; look before you try again, in the SQL editor: "
+        f"{FIND.format(key=wish.idempotency_key)}"
+    )
+    order = Order(
+        words=f"Calling {wish.number} …", ask=lambda desk: desk.wish(wish), undone="Not queued", unsure=unsure
+    )
+    return asyncio.run(_run(config, order, seconds=seconds, as_json=as_json))
 
 
-async def _call(config: SupabaseConfig, wish: Wish, *, seconds: float | None, as_json: bool) -> int:
+def follow(config: SupabaseConfig, row: int, *, seconds: float | None, as_json: bool) -> int:
+    """Follow a row that is there, and return the exit code (`codes.HELP`)."""
+    order = Order(words=f"Row {row} of call_queue", ask=lambda desk: desk.follow(row), undone="Not followed", unsure="")
+    return asyncio.run(_run(config, order, seconds=seconds, as_json=as_json))
+
+
+def cancel(config: SupabaseConfig, row: int) -> int:
+    """Cancel a row, and return the exit code (`codes.CANCEL_HELP`)."""
+    return asyncio.run(_cancel(config, row))
+
+
+async def _run(config: SupabaseConfig, order: "Order", *, seconds: float | None, as_json: bool) -> int:
     # With --json standard output holds the object and nothing else.
     view = _view(sys.stderr if as_json else sys.stdout)
     async with Desk(config) as desk:
-        follower = Follower(desk=desk, wish=wish, view=view)
+        follower = Follower(desk=desk, order=order, view=view)
         task = asyncio.create_task(follower.run(seconds))
         loop = asyncio.get_running_loop()
         for number in (signal.SIGINT, signal.SIGTERM):
             loop.add_signal_handler(number, task.cancel)
-        view.say(f"Calling {wish.number} …")
+        view.say(order.words)
         await asyncio.wait({task})
     view.close()
     code, last = follower.interrupted() if task.cancelled() else task.result()
     view.say(last)
     if as_json:
-        found = call_object(code=code, last=last, key=wish.idempotency_key, seen=follower.seen, story=follower.story)
+        found = call_object(code=code, last=last, seen=follower.seen, story=follower.story)
         sys.stdout.write(json.dumps(found, indent=1) + "\n")
     return code
+
+
+async def _cancel(config: SupabaseConfig, row: int) -> int:
+    view = Lines(sys.stdout)
+    async with Desk(config) as desk:
+        try:
+            seen = await patiently(lambda: desk.stop(row), view)
+        except DatabaseError as error:
+            view.say(f"Not canceled, or not known to be; it may be asked again: {error}")
+            return Code.NOT_QUEUED
+    done, words = canceled(seen)
+    view.say(words)
+    return Code.ANSWERED if done else Code.NOT_ANSWERED
+
+
+async def patiently(ask: Callable[[], Awaitable[Following]], view: "View") -> Following:
+    """Ask until there is an answer, for `QUEUE_SECONDS`; only for what may be asked twice."""
+
+    def again(state: RetryCallState) -> None:
+        if state.attempt_number == 1 and state.outcome:
+            view.say(f"Trying again: {state.outcome.exception()}")
+
+    async for attempt in AsyncRetrying(
+        retry=retry_if_exception_type(DatabaseAway),
+        wait=wait_random_exponential(multiplier=0.5, max=5),
+        stop=stop_after_delay(QUEUE_SECONDS),
+        before_sleep=again,
+        reraise=True,
+    ):
+        with attempt:
+            return await ask()
+    raise AssertionError("AsyncRetrying ends by return or raise")
 
 
 def _view(out: TextIO) -> "View":
@@ -153,12 +204,27 @@ class Screen:
             self._live.stop()
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Order:
+    """How the following begins."""
+
+    words: str
+    ask: Callable[[Desk], Awaitable[Following]]
+    """The first look. May be asked again until it is answered."""
+
+    undone: str
+    """What is said when it was refused …"""
+
+    unsure: str
+    """… and when nobody knows whether it was done."""
+
+
 @dataclass(slots=True)
 class Follower:
-    """Queues the row and follows it. What it knows can be read at any time, also when it was interrupted."""
+    """Follows a row. What it knows can be read at any time, also when it was interrupted."""
 
     desk: Desk
-    wish: Wish
+    order: Order
     view: View
     story: Story = field(default_factory=Story)
     seen: Following | None = None
@@ -166,48 +232,29 @@ class Follower:
     async def run(self, seconds: float | None) -> tuple[Code, str]:
         """Exit code and last words."""
         try:
-            first = await self._queue()
+            first = await patiently(lambda: self.order.ask(self.desk), self.view)
         except NumberRefused as error:
             return Code.NOT_CALLED, f"Not called, nothing was queued: {error}"
         except DatabaseRefused as error:
-            return Code.NOT_QUEUED, f"Not queued: {error}"
+            return Code.NOT_QUEUED, f"{self.order.undone}: {error}"
         except DatabaseAway as error:
-            return Code.NOT_QUEUED, f"Supabase did not answer for {QUEUE_SECONDS:g} s: {error}. {self.left}"
+            return Code.NOT_QUEUED, f"Supabase did not answer for {QUEUE_SECONDS:g} s: {error}. {self.left}".rstrip()
         return await self._to_the_end(first, seconds)
 
     def interrupted(self) -> tuple[Code, str]:
         """The same when somebody did not want to wait."""
-        return Code.STILL_GOING if self.seen else Code.NOT_QUEUED, f"Left. {self.left}"
+        return Code.STILL_GOING if self.seen else Code.NOT_QUEUED, f"Left. {self.left}".rstrip()
 
     @property
     def left(self) -> str:
         """What becomes of the row without us."""
         if self.seen is None:
-            return (
-                "Whether the row was added is not known; look before you try again, in the SQL editor: "
-                f"{FIND.format(key=self.wish.idempotency_key)}"
-            )
+            return self.order.unsure
         row = self.seen.row.row_id
         return (
             f"Row {row} goes on without this command: an adapter dials it, or goes on following its call. "
-            f"To cancel it, in the SQL editor: select call_cancel_v1({row});"
+            f"To look again: mikopbx-adapter follow {row}. To cancel it: mikopbx-adapter cancel {row}"
         )
-
-    async def _queue(self) -> Following:
-        async for attempt in AsyncRetrying(
-            retry=retry_if_exception_type(DatabaseAway),
-            wait=wait_random_exponential(multiplier=0.5, max=5),
-            stop=stop_after_delay(QUEUE_SECONDS),
-            before_sleep=self._again,
-            reraise=True,
-        ):
-            with attempt:
-                return await self.desk.wish(self.wish)
-        raise AssertionError("AsyncRetrying ends by return or raise")
-
-    def _again(self, state: RetryCallState) -> None:
-        if state.attempt_number == 1 and state.outcome:
-            self.view.say(f"Trying again: {state.outcome.exception()}")
 
     async def _to_the_end(self, first: Following, seconds: float | None) -> tuple[Code, str]:
         self._show(first)

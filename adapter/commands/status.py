@@ -3,6 +3,7 @@
 import argparse
 
 from adapter.commands.command import Command, env_file, refuse
+from adapter.commands.options import whole
 from adapter.commands.project import project
 from adapter.settings import SettingsError
 
@@ -23,12 +24,6 @@ def _watch(text: str) -> float:
     return value
 
 
-def _most(text: str) -> int:
-    if not text.isascii() or not text.isdecimal() or int(text) > 200:
-        raise argparse.ArgumentTypeError("must be a whole number from 0 to 200")
-    return int(text)
-
-
 def _arguments(parser: argparse.ArgumentParser) -> None:
     parser.epilog = (
         "exit codes: 0 all well; 1 there are problems, or Supabase does not answer; 2 the command line is wrong; "
@@ -43,7 +38,7 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
         help=f"look again and again, until Ctrl-C (every {WATCH_SECONDS:g} s unless given)",
     )
     parser.add_argument(
-        "--limit", type=_most, default=MOST, metavar="N", help=f"entries of each list (default: {MOST})"
+        "--limit", type=whole(0, 200), default=MOST, metavar="N", help=f"entries of each list (default: {MOST})"
     )
     parser.add_argument(
         "--numbers", choices=("masked", "full"), default="masked", help="phone numbers (default: masked)"

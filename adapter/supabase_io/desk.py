@@ -74,6 +74,11 @@ class Desk:
         """A row as it is now. Raises DatabaseAway, DatabaseRefused (also for a row that is not there)."""
         return _decoded("call_follow_v1", sights.following, await self._database.ask("call_follow_v1", {"p_row": row}))
 
+    async def stop(self, row: int) -> Following:
+        """Cancel a row; how it is then. Raises DatabaseAway, DatabaseRefused (also for a row that is not there)."""
+        arguments = {"p_row": row, "p_reason": "canceled at a terminal"}
+        return _decoded("call_stop_v1", sights.following, await self._database.ask("call_stop_v1", arguments))
+
     async def status(self, most: int) -> Overview:
         """Everything as it is now, lists with `most` entries. Raises DatabaseAway, DatabaseRefused."""
         answer = await self._database.ask("call_status_v1", {"p_limit": most})

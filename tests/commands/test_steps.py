@@ -2,10 +2,10 @@
 
 import pytest
 
-from adapter.commands.view.steps import Story, ending, phase, steps
+from adapter.commands.view.steps import Story, canceled, ending, phase, steps
 from adapter.core.model import Outcome
 from adapter.supabase_io.sights import Links, Sight
-from tests.commands.facts import CALL, NOW, following, live, over, sight, wait
+from tests.commands.facts import CALL, NOW, following, link, live, over, sight, wait
 
 TALK = {"originated_at": NOW - 2.9, "ringing_at": NOW - 2.5, "answered_at": NOW - 2}
 
@@ -100,6 +100,29 @@ def test_what_goes_on_now(row: Sight, words: str) -> None:
 )  # fmt: skip
 def test_the_last_words(row: Sight, words: str) -> None:
     assert ending(row) == words
+
+
+@pytest.mark.parametrize(
+    ("row", "done", "words"),
+    [
+        (sight(status="canceled"), True, "Row 42 is canceled; it will not be dialed"),
+        (sight(status="canceled", claimed_at=NOW - 9), True, "Row 42 is canceled; it will not be dialed again"),
+        (live(cancel_requested=True), True, "Row 42 is in a call, which is being hung up"),
+        (
+            live(status="talking", outcome="answered", talk_seconds=2),
+            False,
+            "Too late, it was over: Answered: 2 s of talk",
+        ),
+        (over("busy", "busy"), False, "Too late, it was over: Not answered: busy"),
+    ],
+)
+def test_what_becomes_of_a_wish_to_cancel(row: Sight, done: bool, words: str) -> None:
+    found, told = canceled(following(row))
+    assert (found, told.split(". Row")[0]) == (done, words)
+
+
+def test_a_call_whose_adapter_is_silent_is_hung_up_later() -> None:
+    assert "is silent" in canceled(following(live(), links=Links(adapters=(link(heard=60),))))[1]
 
 
 def test_every_outcome_has_last_words() -> None:

@@ -163,8 +163,12 @@ async def test_nobody_dials(tmp_path: Path) -> None:
         assert _steps(text) == ["queued", "waits"]
         assert "no adapter was ever started on this project; start one with: mikopbx-adapter run" in text
         (row,) = await _queued(world)
-        assert f"select call_cancel_v1({row['id']});" in text.splitlines()[-1]
-        assert await world.pool.fetchval(f"select call_cancel_v1({row['id']})") == "canceled"
+        assert text.splitlines()[-1].endswith(f"To cancel it: mikopbx-adapter cancel {row['id']}")
+        code, text = await _run(world, "cancel", str(row["id"]))
+        assert (code, text) == (0, f"Row {row['id']} is canceled; it will not be dialed\n")
+        code, text = await _run(world, "follow", str(row["id"]))
+        assert code == Code.NOT_ANSWERED
+        assert text.splitlines()[-1] == f"Canceled: canceled at a terminal. Row {row['id']}"
         code, text = await _run(world, "status", "--json")
         assert code == 1
         assert json.loads(text)["last"][0]["outcome"] == "canceled"
@@ -197,11 +201,28 @@ async def test_who_leaves_leaves_the_call_alone(tmp_path: Path, sent: signal.Sig
         assert row["status"] == "talking"
         last = run.out.splitlines()[-1]
         assert last.startswith(f"Left. Row {row['id']} goes on without this command")
-        assert f"select call_cancel_v1({row['id']});" in last
+        assert f"mikopbx-adapter follow {row['id']}" in last
         assert "Traceback" not in run.err
-        await world.settled([row["id"]])
+        again = await Run.started(world, "follow", str(row["id"]))
+        assert await again.ended() == Code.ANSWERED
+        assert _steps(again.out) == [*_steps(run.out), "ended", "answered"]
+        code, text = await _run(world, "cancel", str(row["id"]))
+        assert code == 1
+        assert text.startswith("Too late, it was over: Answered: ")
+
+
+async def test_a_live_call_is_hung_up(tmp_path: Path) -> None:
+    async with _world(tmp_path, speed=0.5) as world:
+        run = await _call(world, "12")
+        await run.said("answered")
         (row,) = await _queued(world)
-        assert row["outcome"] == "answered"
+        code, text = await _run(world, "cancel", str(row["id"]))
+        assert (code, text) == (0, f"Row {row['id']} is in a call, which is being hung up\n")
+        await run.ended()
+        assert world.pbx.calls[0].ended is not None
+        code, text = await _run(world, "cancel", "4711")
+        assert code == Code.NOT_QUEUED
+        assert "call_queue has no row 4711" in text
 
 
 async def test_a_lost_answer_makes_no_second_row_but_a_second_run_does(tmp_path: Path) -> None:

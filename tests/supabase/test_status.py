@@ -123,10 +123,31 @@ async def test_following_goes_on_to_the_outcome(desk: Desk) -> None:
     assert (await follow(desk.connection, row))["row"]["status"] == "done"
 
 
-async def test_a_row_that_is_not_there(desk: Desk) -> None:
+@pytest.mark.parametrize("function", ["call_follow_v1", "call_stop_v1"])
+async def test_a_row_that_is_not_there(desk: Desk, function: str) -> None:
     with pytest.raises(asyncpg.PostgresError) as raised:
-        await follow(desk.connection, 4711)
+        await desk.connection.fetchval(f"select public.{function}(4711)")
     assert raised.value.sqlstate == "PT404"
+
+
+async def test_a_row_is_stopped_wherever_it_stands(desk: Desk) -> None:
+    async def stop(row: int) -> dict[str, Any]:
+        found: dict[str, Any] = await desk.connection.fetchval(
+            "select public.call_stop_v1($1, $2)", row, "changed my mind"
+        )
+        return dict(found["row"])
+
+    row = (await wish(desk.connection, number(1)))["row"]["row_id"]
+    stopped = await stop(row)
+    assert (stopped["status"], stopped["reason"], stopped["claimed_at"]) == ("canceled", "changed my mind", None)
+    assert await stop(row) == stopped
+    row = (await wish(desk.connection, number(2)))["row"]["row_id"]
+    call = (await desk.claim_one())["call_id"]
+    stopped = await stop(row)
+    assert (stopped["status"], stopped["cancel_requested"]) == ("dialing", True)
+    assert (await desk.sync())["commands"] == [{"kind": "hangup", "call_id": call}]
+    await desk.sync([outcome(call, "busy")])
+    assert (await stop(row))["outcome"] == "busy"
 
 
 async def test_an_empty_project(desk: Desk) -> None:

@@ -1,4 +1,4 @@
-"""Exit codes of `call`: what a script can make of them. They stay clear of those of `run` (adapter/exits.py)."""
+"""Exit codes of `call` and `follow`, for scripts. They stay clear of those of `run` (adapter/exits.py)."""
 
 from enum import IntEnum
 
@@ -12,6 +12,15 @@ class Code(IntEnum):
     NOT_QUEUED = 4
     STILL_GOING = 5
 
+
+CANCEL_HELP = """\
+exit codes:
+  0    canceled, or the call is being hung up
+  1    too late, it was over
+  2    the command line is wrong
+  4    not canceled, or not known to be: Supabase did not answer, or refused, or there is no such row
+  78   the settings are wrong
+"""
 
 HELP = """\
 exit codes:

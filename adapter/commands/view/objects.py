@@ -13,12 +13,11 @@ INSTANTS = frozenset({"now", "since", "due_since", "not_before", "deadline", "le
 """Fields of `sights` that are epoch seconds, beside all whose names end in `_at`."""
 
 
-def call_object(*, code: int, last: str, key: str, seen: Following | None, story: Story) -> dict[str, Any]:
-    """How a followed call went. `last`: the last words; `key`: `idempotency_key` of the row."""
+def call_object(*, code: int, last: str, seen: Following | None, story: Story) -> dict[str, Any]:
+    """How a followed call went. `last`: the last words."""
     return {
         "code": code,
         "words": last,
-        "idempotency_key": key,
         "row": None if seen is None else plain(asdict(seen.row)),
         "now": None if seen is None else phase(seen) or None,
         "steps": [{"at": iso(step.at), "name": step.name, "words": step.words} for step in story.steps],

@@ -6,6 +6,7 @@ is written by the adapter together with the answer or the end, so this step come
 
 from dataclasses import dataclass, field
 
+from adapter.commands.view.links import is_heard
 from adapter.commands.view.waiting import Reason, reason
 from adapter.commands.view.words import clock, span
 from adapter.core.model import Outcome
@@ -58,7 +59,7 @@ def _call(row: Sight, claimed_at: float) -> list[Step]:
     found = (
         ("claimed", claimed_at, f"{who}, to be dialed through the PBX {row.pbx}"),
         ("dialing", row.originated_at, "the PBX has it"),
-        ("ringing", row.ringing_at, "the phone rings"),
+        ("ringing", row.ringing_at, "the phone rang"),
         ("answered", row.answered_at, "the AI talks"),
         ("ended", row.ended_at if row.answered_at else None, f"after {span(row.talk_seconds or 0)} of talk"),
     )
@@ -91,6 +92,22 @@ def ending(row: Sight) -> str:
     what = f"{span(row.talk_seconds or 0)} of talk" if outcome == Outcome.ANSWERED else row.reason or outcome
     call = f", call {row.call_id}" if row.claimed_at is not None and row.call_id else ""
     return f"{headline}: {what}. Row {row.row_id}{call}"
+
+
+def canceled(seen: Following) -> tuple[bool, str]:
+    """What became of a wish to cancel: whether it was in time, and the words."""
+    row = seen.row
+    if row.status == "canceled":
+        return True, f"Row {row.row_id} is canceled; it will not be dialed{' again' if row.claimed_at else ''}"
+    if row.final or row.outcome is not None:
+        return False, f"Too late, it was over: {ending(row)}"
+    who = next((link for link in seen.links.adapters if link.adapter == row.adapter), None)
+    if who is not None and not is_heard(who, seen.now):
+        return True, (
+            f"Row {row.row_id} is in a call, and its adapter {who.short} is silent: the call is hung up once an "
+            "adapter follows it again, or ends by itself"
+        )
+    return True, f"Row {row.row_id} is in a call, which is being hung up"
 
 
 @dataclass(slots=True)
