@@ -42,6 +42,9 @@ log = logging.getLogger(__name__)
 
 STOPPING = "the adapter was stopping"
 
+SIGNAL_SECONDS = 0.01
+"""In which the loop sees a signal that is there: two turns of it."""
+
 READINESS_SECONDS = 0.1
 """How often the link is asked whether calls may be placed: a claim after start or repair waits no longer than this."""
 
@@ -337,6 +340,14 @@ def main(settings: Settings) -> int:
 async def _main(settings: Settings) -> int:
     stop = asyncio.Event()
     _listen_for_signals(stop)
+    code = await _open_and_run(settings, stop)
+    if code in {EXIT_BUSY, EXIT_CONFIG}:
+        # A signal that came while the lock was asked for has not been seen yet; `run --hold` must not wait for another.
+        await asyncio.sleep(SIGNAL_SECONDS)
+    return 0 if stop.is_set() and code in {EXIT_BUSY, EXIT_CONFIG} else code
+
+
+async def _open_and_run(settings: Settings, stop: asyncio.Event) -> int:
     try:
         link_config, supabase_config = configs(settings)
         for warning in supabase_config.warnings(clock.wall()):

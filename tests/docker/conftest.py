@@ -7,6 +7,7 @@ again on the same volume, as an owner's is. Two more, which can never work, wait
 import asyncio
 import itertools
 import os
+import shutil
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
@@ -19,6 +20,7 @@ from adapter.sandbox.asterisk import Invite, RealPbx
 from adapter.sandbox.scenarios import BY_CODE, Scenario, number
 from adapter.sandbox.verdicts import Row, faults
 from adapter.sandbox.world import World
+from adapter.supabase_io.statedir import StateDir
 from tests.docker import composefile, memory
 from tests.docker import image as images
 from tests.docker.container import Place, Played
@@ -169,11 +171,14 @@ async def misconfigured(image: Image | None, tmp_path_factory: pytest.TempPathFa
 
 @pytest_asyncio.fixture(scope="session", loop_scope="session")
 async def second(site: Site, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Played]:
-    """A second container on the volume of the first: `--scale adapter=2`, or a copy of the project."""
-    await site.running()
+    """A container whose volume is in use, as with `--scale adapter=2`. Here it is we who hold its lock: the first
+    container is stopped by tests, and then its volume would be free."""
     place = Place(folder=tmp_path_factory.mktemp("second"), image=site.container.place.image)
-    place.state.symlink_to(site.container.place.state)
     container = Played(place=place, settings=site.container.settings)
-    await container.start()
-    yield container
-    await container.stop()
+    place.lay_out(container.settings)
+    with StateDir.open(place.state):
+        for file in place.state.iterdir():
+            shutil.chown(file, *[place.state.stat().st_uid] * 2)
+        await container.start()
+        yield container
+        await container.stop()

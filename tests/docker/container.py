@@ -163,6 +163,16 @@ class Played:
         else:
             await self.limit.exhaust(pid)
 
+    @property
+    def handles_sigterm(self) -> bool:
+        """True once the process has a handler for it; before, the signal ends it."""
+        try:
+            status = Path(f"/proc/{self.pid}/status").read_text("ascii")
+        except OSError:
+            return False
+        caught = int(status.partition("SigCgt:")[2].split()[0], 16)
+        return bool(caught >> (signal.SIGTERM - 1) & 1)
+
     async def exec(self, *command: str) -> int:
         """`docker exec`, as the health check: the exit code."""
         process = await asyncio.create_subprocess_exec(
