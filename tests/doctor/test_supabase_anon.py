@@ -238,7 +238,7 @@ async def test_a_public_key_of_another_project(db: str) -> None:
 
 async def test_a_server_that_falls_silent_costs_one_wait_and_not_one_for_each_try(db: str) -> None:
     async with Gateway.started(db) as gateway:
-        config = SupabaseConfig(url=gateway.url, key=gateway.secret_key, http=HttpTimings(read=0.5))
+        config = SupabaseConfig(url=gateway.url, key=gateway.secret_key, http=HttpTimings(read=1.0))
         async with Inspector(config) as inspector:
             inspection = await inspector.inspect()
 
