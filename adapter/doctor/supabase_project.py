@@ -32,6 +32,9 @@ VERSIONED = re.compile(r"call_\w+_v\d+")
 class Shipped:
     """What a project has after install.sql of this version (installed.json)."""
 
+    version: str
+    """Of the adapter: install.sql carries it."""
+
     objects: Mapping[str, str]
     execute: frozenset[str]
     """Functions for the secret key, with their parameters."""
@@ -46,6 +49,7 @@ class Shipped:
             files("adapter.doctor").joinpath("installed.json").read_text(encoding="utf-8")
         )
         return cls(
+            version=found["version"],
             objects=found["objects"],
             execute=frozenset(found["execute"]),
             rights={table: frozenset(words) for table, words in found["rights"].items()},
@@ -87,7 +91,7 @@ def installed(found: Inspection, shipped: Shipped) -> Finding:
     tried = f"compared {len(shipped.objects)} fingerprints of functions, tables and their parts with this version's"
     missing = _without_parts([name for name in shipped.objects if name not in found.objects])
     different = [name for name, print_ in shipped.objects.items() if found.objects.get(name, print_) != print_]
-    newer = [
+    unknown = [
         name
         for name in found.objects
         if name not in shipped.objects and VERSIONED.fullmatch(_plain(name).removeprefix("function "))
@@ -103,23 +107,32 @@ def installed(found: Inspection, shipped: Shipped) -> Finding:
         for kind, names in (
             ("missing", missing),
             ("different", different),
-            ("newer than this version", newer),
+            ("newer than this version", unknown),
             ("rights taken from service_role", taken),
         )
         if names
     )
-    if not told:
+    newer = _ordered(found.version) > _ordered(shipped.version)
+    lost = taken or any(f"function {name}" in missing for name in shipped.execute)
+    if not told and not newer:
         return ok(check, tried, f"all {len(shipped.objects)} are there and as shipped" + _added(found, shipped))
-    if newer and not missing and not taken:
+    if (newer and not lost) or (unknown and not missing and not taken):
+        ran = f"the install.sql of version {found.version} was run, this is {shipped.version}: "
         return warn(
             check,
             tried,
-            told + ". A newer install.sql was run; functions are versioned by name, so this adapter goes on",
+            (ran if newer else "") + (told or "nothing differs") + ". Functions are versioned by name, so it works on",
             "update the adapter to the version whose install.sql was run; do not run the older one",
         )
     if not missing and not taken and all(name.startswith("rows of ") for name in different):
         return warn(check, tried, f"{told}: some phone numbers are read otherwise than here, and then blocked", INSTALL)
-    return fail(check, tried, told, INSTALL)
+    ran = f"the install.sql of version {found.version} was run, this is {shipped.version}: "
+    return fail(check, tried, ("" if found.version == shipped.version else ran) + told, INSTALL)
+
+
+def _ordered(version: str) -> tuple[int, ...]:
+    """A version that can be compared: `0.10.2` is later than `0.9`."""
+    return tuple(int(part) for part in re.findall(r"\d+", version))
 
 
 def _added(found: Inspection, shipped: Shipped) -> str:

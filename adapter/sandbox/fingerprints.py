@@ -30,6 +30,7 @@ async def taken(dsn: str) -> dict[str, Any]:
     finally:
         await connection.close()
     return {
+        "version": told["version"],
         "objects": told["objects"],
         "execute": sorted(name for name, roles in told["execute"].items() if "service_role" in roles),
         "rights": {

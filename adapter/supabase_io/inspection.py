@@ -109,6 +109,9 @@ class Inspection:
     received: float
     """… and when the answer was here."""
 
+    version: str
+    """Version of the adapter whose install.sql was run last."""
+
     server: int
     """Version of PostgreSQL, such as 150008."""
 
@@ -188,6 +191,7 @@ def inspected(answer: object, *, sent: float, received: float) -> Inspection:
         now=instant(found, "now"),
         sent=sent,
         received=received,
+        version=text(found, "version"),
         server=integer(found, "server"),
         role=text(found, "role"),
         objects={name: str(print_) for name, print_ in _named(found, "objects").items()},

@@ -163,6 +163,8 @@ set search_path = ''
 as $$
 declare
   v_began constant timestamptz := clock_timestamp();
+  -- The version of the adapter whose install.sql this is: what differs is older or newer than what the adapter expects.
+  v_version constant text := '0.1.0';
   -- Whose key this is: the role that PostgREST took for the request.
   v_role constant text := coalesce(nullif(current_setting('role', true), 'none'), session_user::text);
   v_watched constant text[] := array[
@@ -187,6 +189,7 @@ begin
   end if;
   return jsonb_build_object(
     'began', v_began,
+    'version', v_version,
     'server', current_setting('server_version_num')::integer,
     'role', v_role,
     'objects', public.call_doctor_objects(),

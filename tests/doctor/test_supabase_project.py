@@ -80,6 +80,23 @@ async def test_a_newer_installation_with_changed_functions_is_not_to_be_taken_ba
     assert lacking.verdict is Verdict.FAIL
 
 
+async def test_which_of_the_two_is_older(db: str) -> None:
+    """A newer release may have changed and dropped helpers: what adapters call is what counts."""
+    found = await inspected(db, "drop function call_merged; alter function call_lock() security definer")
+    for version in ("0.2.0", "0.1.1", "0.10.0", "1.0"):
+        newer = project.installed(replace(found, version=version), SHIPPED)
+        assert newer.verdict is Verdict.WARN, newer
+        assert f"version {version} was run" in newer.found
+        assert "do not run the older one" in newer.mend
+    for version in ("0.1.0", "0.0.9"):
+        older = project.installed(replace(found, version=version), SHIPPED)
+        assert older.verdict is Verdict.FAIL
+        assert "run supabase/install.sql" in older.mend
+        assert ("0.0.9 was run" in older.found) is (version == "0.0.9")
+    lost = await inspected(db, "drop function call_cancel_v1")
+    assert project.installed(replace(lost, version="0.2.0"), SHIPPED).verdict is Verdict.FAIL
+
+
 @pytest.mark.parametrize(
     ("change", "words"),
     [

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from adapter import __version__
 from adapter.doctor.supabase_project import Shipped
 from adapter.sandbox import fingerprints
 from tests.supabase.helpers import connected
@@ -13,6 +14,12 @@ async def test_it_is_current(db: str) -> None:
     text = fingerprints.text_of(await fingerprints.taken(db))
     assert text == fingerprints.TARGET.read_text(encoding="utf-8"), (
         "run python -m adapter.sandbox.fingerprints after a change of supabase/migrations"
+    )
+
+
+async def test_install_sql_carries_the_version_of_the_adapter(db: str) -> None:
+    assert (await fingerprints.taken(db))["version"] == __version__, (
+        "v_version in the migration call_doctor and __version__ of the package go together"
     )
 
 
