@@ -104,6 +104,9 @@ class Sums:
     theirs: list[str] = field(default_factory=list)
     """Of the app's, and open."""
 
+    signed_in: list[str] = field(default_factory=list)
+    """Of ours, and open to every row for whoever signed up; not tried, because that would need a user."""
+
     closed: list[str] = field(default_factory=list)
     doubtful: list[str] = field(default_factory=list)
     """Neither proven open nor proven closed."""
@@ -138,7 +141,7 @@ async def anon(config: SupabaseConfig, anon_key: str | None, found: Inspection, 
         return warn(CHECK, tried, f"this check was not made: {error}", mend)
     except DatabaseAway as error:
         return warn(CHECK, tried, f"this check was not made: {error}", "try again")
-    sums = Sums()
+    sums = Sums(signed_in=_signed_in(ours))
     open_by_right = {name.split("(", 1)[0] for name, roles in found.execute.items() if "anon" in roles}
     for name, access in called.items():
         if access is Access.ALLOWED or (access is Access.UNCLEAR and name in open_by_right):
@@ -172,7 +175,26 @@ def _by_the_catalog(ours: Mapping[str, Table]) -> Finding:
     opened = [told for name, table in ours.items() for told in _opened(name, table, frozenset())]
     if opened:
         return fail(CHECK, tried, f"by the catalog anybody may {', '.join(opened)}", _mend_ours())
+    if signed_in := _signed_in(ours):
+        return warn(CHECK, tried, f"{NOT_MADE}. By the catalog {SIGNED_IN} {', '.join(signed_in)}", MEND_SIGNED_IN)
     return skipped(CHECK, tried, NOT_MADE)
+
+
+SIGNED_IN = "whoever is signed in through Supabase Auth (where sign-up is open: anybody) may, in all rows,"
+
+MEND_SIGNED_IN = (
+    "give the policies of our tables a condition, such as user_id = auth.uid(), or drop them and insert with the "
+    "secret key from a server; or switch sign-up off in the dashboard (Authentication)"
+)
+
+
+def _signed_in(ours: Mapping[str, Table]) -> list[str]:
+    return [
+        f"{command} {name}"
+        for name, table in ours.items()
+        for command in COMMANDS
+        if reach(table, command, "authenticated") is Reach.ALL
+    ]
 
 
 def _opened(name: str, table: Table, proven: frozenset[str]) -> list[str]:
@@ -252,7 +274,11 @@ def _finding(tried: str, sums: Sums) -> Finding:
         if not sums.theirs:
             return fail(CHECK, tried, told + doubt, _mend_ours())
         return fail(CHECK, tried, f"{told}. Besides, {theirs}{doubt}", f"{_mend_ours()}. Beyond that, {MEND_APP}")
+    signed_in = f"{SIGNED_IN} {', '.join(sums.signed_in)}" if sums.signed_in else ""
     if sums.theirs:
-        return warn(CHECK, tried, f"nothing of ours is open, but {theirs}{doubt}", MEND_APP)
+        told = f"nothing of ours is open to strangers, but {theirs}" + (f". Besides, {signed_in}" if signed_in else "")
+        return warn(CHECK, tried, told + doubt, MEND_APP + (f". Besides, {MEND_SIGNED_IN}" if signed_in else ""))
+    if signed_in:
+        return warn(CHECK, tried, f"nothing is open to strangers, but {signed_in}{doubt}", MEND_SIGNED_IN)
     closed = f"; closed: {', '.join(sums.closed)}" if sums.closed else ""
     return ok(CHECK, tried, f"nothing of ours is open{closed}{doubt}")

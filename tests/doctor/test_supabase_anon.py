@@ -177,7 +177,7 @@ async def test_the_app_as_it_is(app_db: str) -> None:
         "(user_sessions) take the session of anybody who is logged in, and be them (it is empty now)",
         "(users) read every user's name, e-mail, phone number and password hash, set",
         "(system_settings) change prices and limits",
-        "nothing of ours is open",
+        "nothing of ours is open to strangers",
     ):
         assert words in finding.found
     async with connected(app_db) as connection:
@@ -259,6 +259,19 @@ async def test_without_the_key_the_catalog_alone_speaks(db: str) -> None:
     finding = await found(db, change, given=False)
     assert finding.verdict is Verdict.FAIL
     assert "select call_queue" in finding.found
+
+
+@pytest.mark.parametrize("given", [True, False])
+async def test_who_signs_up_is_a_stranger_too(db: str, given: bool) -> None:
+    right = "grant insert on call_queue to authenticated; create policy own on call_queue for insert to authenticated "
+    finding = await found(db, right + "with check (true)", given=given)
+    assert finding.verdict is Verdict.WARN
+    assert "signed in" in finding.found
+    assert "insert call_queue" in finding.found
+    assert ("was not made" in finding.found) is not given
+    own = "drop policy own on call_queue; " + right + "with check (user_id = auth.uid())"
+    closed = await found(db, own, given=given)
+    assert closed.verdict is (Verdict.OK if given else Verdict.SKIPPED)
 
 
 async def test_no_content_of_a_row_is_fetched(app_db: str) -> None:
