@@ -4,8 +4,8 @@ import argparse
 import uuid
 from typing import Any
 
+from adapter.commands import options
 from adapter.commands.command import Command, env_file, refuse
-from adapter.commands.options import how_to_follow, whole
 from adapter.commands.project import project
 from adapter.commands.view.codes import HELP
 from adapter.settings import SettingsError
@@ -47,10 +47,10 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
         metavar="NAME=VALUE",
         help="channel variable for the AI; may be given several times",
     )
-    parser.add_argument("--priority", type=whole(0, 9), metavar="0-9", help="9 comes first within the campaign")
+    parser.add_argument("--priority", type=options.whole(0, 9), metavar="0-9", help="9 comes first within the campaign")
     parser.add_argument("--caller-id", metavar="NUMBER", help="number shown to the callee instead of the usual one")
-    parser.add_argument("--ring-seconds", type=whole(5, 120), metavar="N", help="longest ringing, 5 to 120")
-    how_to_follow(parser)
+    parser.add_argument("--ring-seconds", type=options.whole(5, 120), metavar="N", help="longest ringing, 5 to 120")
+    options.how_to_follow(parser)
     env_file(parser)
 
 
@@ -86,7 +86,7 @@ def _run(arguments: argparse.Namespace) -> int:
     from adapter.supabase_io.desk import Wish  # noqa: PLC0415
 
     wish = Wish(key=str(uuid.uuid4()), user_id=arguments.user, number=arguments.number, more=_more(arguments))
-    return call(config, wish, seconds=arguments.timeout, as_json=arguments.json)
+    return call(config, wish, seconds=arguments.timeout, as_json=arguments.json, settings=options.settings(arguments))
 
 
 COMMAND = Command(

@@ -24,7 +24,13 @@ def _run(arguments: argparse.Namespace) -> int:
         return refuse(error)
     from adapter.commands.following import follow  # noqa: PLC0415  a wrong setting, and --help, answer at once
 
-    return follow(config, arguments.row, seconds=arguments.timeout, as_json=arguments.json)
+    return follow(
+        config,
+        arguments.row,
+        seconds=arguments.timeout,
+        as_json=arguments.json,
+        settings=options.settings(arguments),
+    )
 
 
 COMMAND = Command(

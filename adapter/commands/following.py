@@ -45,21 +45,34 @@ CODES = {Outcome.ANSWERED.value: Code.ANSWERED, Outcome.BLOCKED.value: Code.NOT_
 FIND = "select id, status from call_queue where idempotency_key = '{key}';"
 
 
-def call(config: SupabaseConfig, wish: Wish, *, seconds: float | None, as_json: bool) -> int:
-    """Queue the row, follow it for `seconds` at most, and return the exit code (`codes.HELP`)."""
+def call(config: SupabaseConfig, wish: Wish, *, seconds: float | None, as_json: bool, settings: str = "") -> int:
+    """Queue the row, follow it for `seconds` at most, and return the exit code (`codes.HELP`).
+
+    `settings`: the option that names the settings, for commands that are proposed.
+    """
     unsure = (
         "Whether the row was added is not known; look before you try again, in the SQL editor: "
         f"{FIND.format(key=wish.idempotency_key)}"
     )
     order = Order(
-        words=f"Calling {wish.number} …", ask=lambda desk: desk.wish(wish), undone="Not queued", unsure=unsure
+        words=f"Calling {wish.number} …",
+        ask=lambda desk: desk.wish(wish),
+        undone="Not queued",
+        unsure=unsure,
+        settings=settings,
     )
     return asyncio.run(_run(config, order, seconds=seconds, as_json=as_json))
 
 
-def follow(config: SupabaseConfig, row: int, *, seconds: float | None, as_json: bool) -> int:
-    """Follow a row that is there, and return the exit code (`codes.HELP`)."""
-    order = Order(words=f"Row {row} of call_queue", ask=lambda desk: desk.follow(row), undone="Not followed", unsure="")
+def follow(config: SupabaseConfig, row: int, *, seconds: float | None, as_json: bool, settings: str = "") -> int:
+    """Follow a row that is there, and return the exit code (`codes.HELP`); `settings` as for `call`."""
+    order = Order(
+        words=f"Row {row} of call_queue",
+        ask=lambda desk: desk.follow(row),
+        undone="Not followed",
+        unsure="",
+        settings=settings,
+    )
     return asyncio.run(_run(config, order, seconds=seconds, as_json=as_json))
 
 
@@ -218,6 +231,9 @@ class Order:
     unsure: str
     """… and when nobody knows whether it was done."""
 
+    settings: str
+    """Of proposed commands, the option that names the settings."""
+
 
 @dataclass(slots=True)
 class Follower:
@@ -253,7 +269,8 @@ class Follower:
         row = self.seen.row.row_id
         return (
             f"Row {row} goes on without this command: an adapter dials it, or goes on following its call. "
-            f"To look again: mikopbx-adapter follow {row}. To cancel it: mikopbx-adapter cancel {row}"
+            f"To look again: mikopbx-adapter follow {row}{self.order.settings}\n"
+            f"To cancel it: mikopbx-adapter cancel {row}{self.order.settings}"
         )
 
     async def _to_the_end(self, first: Following, seconds: float | None) -> tuple[Code, str]:

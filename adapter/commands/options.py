@@ -1,6 +1,7 @@
 """Options that several commands have."""
 
 import argparse
+import shlex
 from collections.abc import Callable
 
 
@@ -15,6 +16,11 @@ def how_to_follow(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--json", action="store_true", help="one JSON object on standard output, the steps on standard error"
     )
+
+
+def settings(arguments: argparse.Namespace) -> str:
+    """The option that named the settings, as it stands in a command that we propose."""
+    return "" if arguments.env_file is None else f" --env-file {shlex.quote(str(arguments.env_file))}"
 
 
 def row(parser: argparse.ArgumentParser) -> None:

@@ -35,8 +35,13 @@ SILENT = link(heard=180)
         ("not_holding", "about to take the PBX office", {"links": Links(adapters=(link(),))}),
         (
             "not_holding",
-            "held by adapter 9f8e7d6c",
+            "held by adapter 9f8e7d6c, which is silent, until",
             {"links": Links(adapters=(link(), link(OTHER, heard=40)), holds=(hold(OTHER, left=20),))},
+        ),
+        (
+            "not_holding",
+            "held by adapter 9f8e7d6c, which is not ready: AMI is away",
+            {"links": Links(adapters=(link(), link(OTHER, ready=False, problem="AMI is away")), holds=(hold(OTHER),))},
         ),
         ("trunk", "SIP-TRUNK-X", {"row": sight(trunk="SIP-TRUNK-X")}),
         (TURN, "within seconds", {"row": sight(trunk=TRUNK)}),

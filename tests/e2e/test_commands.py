@@ -158,12 +158,15 @@ async def test_nobody_dials(tmp_path: Path) -> None:
         code, text = await _run(world, "status")
         assert code == 1
         assert "no adapter was ever started" in text
-        code, text = await _run(world, "call", number("10", 1), "--user", USER, "--timeout", "3")
+        settings = tmp_path / "our settings.env"
+        settings.write_text("# all in the environment\n")
+        arguments = ("--user", USER, "--timeout", "3", "--env-file", str(settings))
+        code, text = await _run(world, "call", number("10", 1), *arguments)
         assert code == Code.STILL_GOING
         assert _steps(text) == ["queued", "waits"]
         assert "no adapter was ever started on this project; start one with: mikopbx-adapter run" in text
         (row,) = await _queued(world)
-        assert text.splitlines()[-1].endswith(f"To cancel it: mikopbx-adapter cancel {row['id']}")
+        assert text.splitlines()[-1] == f"To cancel it: mikopbx-adapter cancel {row['id']} --env-file '{settings}'"
         code, text = await _run(world, "cancel", str(row["id"]))
         assert (code, text) == (0, f"Row {row['id']} is canceled; it will not be dialed\n")
         code, text = await _run(world, "follow", str(row["id"]))
@@ -199,9 +202,10 @@ async def test_who_leaves_leaves_the_call_alone(tmp_path: Path, sent: signal.Sig
         assert await run.ended(5) == Code.STILL_GOING
         (row,) = await _queued(world)
         assert row["status"] == "talking"
-        last = run.out.splitlines()[-1]
-        assert last.startswith(f"Left. Row {row['id']} goes on without this command")
-        assert f"mikopbx-adapter follow {row['id']}" in last
+        last = run.out.splitlines()[-2:]
+        assert last[0].startswith(f"Left. Row {row['id']} goes on without this command")
+        assert last[0].endswith(f"mikopbx-adapter follow {row['id']}")
+        assert last[1].endswith(f"mikopbx-adapter cancel {row['id']}")
         assert "Traceback" not in run.err
         again = await Run.started(world, "follow", str(row["id"]))
         assert await again.ended() == Code.ANSWERED

@@ -78,9 +78,13 @@ def _not_holding(seen: Following) -> str | None:
     hold = seen.links.hold_of(link.pbx)
     if hold is None or hold.holder is None or hold.lease_until is None:
         return f"adapter {link.short} is about to take the PBX {link.pbx}"
+    holder = next((link for link in sides.heard(seen.links, seen.now) if link.adapter == hold.holder), None)
+    if holder is not None:
+        # It renews its lease as long as it is heard.
+        return f"the PBX {link.pbx} is held by adapter {holder.short}, which is not ready: {_problem((holder,))}"
     return (
-        f"the PBX {link.pbx} is held by adapter {hold.holder[:8]}, which is silent or not ready, until "
-        f"{clock(hold.lease_until)}; {link.short} takes it over then, once it was ready for a minute"
+        f"the PBX {link.pbx} is held by adapter {hold.holder[:8]}, which is silent, until {clock(hold.lease_until)}; "
+        f"{link.short} takes it over then, once it was ready for a minute"
     )
 
 
