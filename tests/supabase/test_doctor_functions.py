@@ -135,13 +135,17 @@ async def test_it_deletes_probes_only(lasting_desk: Desk) -> None:
     connection = lasting_desk.connection
     mine = await lasting_desk.insert(number(1))
     ended = await lasting_desk.insert(number(2), user_id=NOBODY, status="done")
+    named = await lasting_desk.insert(number(3), idempotency_key="probe of doctor 1")
     await connection.execute("update call_queue set created_at = now() - interval '1 day'")
-    for row in (mine, ended):
+    for row in (mine, ended, named):
         assert (await connection.fetchval("select call_probe_v1($1)", row))["gone"] == 0
     other = await connection.fetchval("select call_probe_v1()")
     probe = await connection.fetchval("select call_probe_v1()")
     assert (await connection.fetchval("select call_probe_v1($1)", probe["row"]))["gone"] == 1
-    assert {row[0] for row in await connection.fetch("select id from call_queue")} == {mine, ended, other["row"]}
+    assert {row[0] for row in await connection.fetch("select id from call_queue")} == {
+        *(mine, ended, named),
+        other["row"],
+    }
 
 
 @pytest.mark.parametrize("by", ["probe", "sweep"])
