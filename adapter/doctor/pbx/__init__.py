@@ -5,6 +5,6 @@ Everything is asked with the rights that the daemon has. Nobody rings: the one c
 that does not exist (`adapter.pbx.questions.VOID`).
 """
 
-from adapter.doctor.pbx.look import CHECKS, look
+from adapter.doctor.pbx.checks import CHECKS, look
 
 __all__ = ["CHECKS", "look"]

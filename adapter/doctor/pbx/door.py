@@ -28,9 +28,16 @@ async def address(scene: Scene) -> Finding:
     try:
         async with asyncio.timeout(scene.timings.connect):
             places = await asyncio.get_running_loop().getaddrinfo(host, scene.config.port, type=socket.SOCK_STREAM)
-    except (OSError, TimeoutError) as error:
+    except TimeoutError:
+        reason = f"no answer within {scene.timings.connect:g} s"
+    except OSError as error:
+        reason = error.strerror or str(error)
+    except UnicodeError:
+        reason = "no host can have this name"
+    else:
+        reason = ""
+    if reason:
         scene.stop = "the address of the PBX is not known"
-        reason = getattr(error, "strerror", None) or f"no answer within {scene.timings.connect:g} s"
         return fail(check, tried, f"this name cannot be resolved ({reason})", "correct MIKOPBX_HOST, or the DNS here")
     found = list(dict.fromkeys(str(place[4][0]) for place in places))
     if problem := clear_text_problem(host, found):

@@ -9,7 +9,7 @@ from phonenumbers import PhoneNumber, PhoneNumberType
 from adapter.core.model import Form
 from adapter.core.numbers import NumberRefused, NumberStyle, trunk_form
 from adapter.core.routes import Routes
-from adapter.doctor.findings import Finding, fail, ok, warn
+from adapter.doctor.findings import Finding, fail, ok, skipped, warn
 from adapter.doctor.pbx.scene import Scene
 
 TYPES = (PhoneNumberType.MOBILE, PhoneNumberType.FIXED_LINE, PhoneNumberType.VOIP)
@@ -92,6 +92,8 @@ def finding(judged: Judged | None, unreadable: str | None, *, form: Form, region
         if unused:
             return ok(check, tried, f"{told}; DIAL_FORM={form} does without them")
         return fail(check, tried, told, "use DIAL_FORM=trunk, or make outgoing routes as MikoPBX's own page does")
+    if not judged.asked:
+        return skipped(check, tried, f"no example of a number of {region} is known")
     told = _words(judged, region)
     if unused:
         return ok(check, tried, f"{told}; it does not matter, DIAL_FORM={form} does without them")

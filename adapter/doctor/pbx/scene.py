@@ -11,8 +11,9 @@ from adapter.core.routes import CONTEXT, NoRoutes, Routes, RoutesUnreadable
 from adapter.pbx import LinkDown, PbxConfig, Timings, questions
 from adapter.pbx.session import Session
 
-TIMINGS = replace(Timings(), booted=3.0)
-"""FullyBooted follows the login within milliseconds when the PBX is up; whether it is starting tells its start time."""
+TIMINGS = replace(Timings(), booted=3.0, first_event=3.0, pong=2.0)
+"""FullyBooted follows the login within milliseconds when the PBX is up, all events of the call to nobody its Response
+within two, and a PBX that left one question without an answer has two seconds for a Ping."""
 
 
 PJSIP = re.compile(r"(?!IAX)[A-Za-z0-9_.-]{1,80}")

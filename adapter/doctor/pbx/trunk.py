@@ -144,8 +144,10 @@ def judge_registration(check: str, tried: str, provider: Provider, found: Iterab
 async def codecs(scene: Scene) -> Finding:
     """A-law and µ-law first?"""
     found = await providers(scene)
-    # An Asterisk without func_module, such as MikoPBX's, answers with nothing.
-    has = {"1": True, "0": False}.get(await scene.getvar(f"IFMODULE(codec_{LICENSED}.so)"))
+    has = None
+    if any(LICENSED in provider.codecs for provider in found):
+        # An Asterisk without func_module, such as MikoPBX's, answers with nothing.
+        has = {"1": True, "0": False}.get(await scene.getvar(f"IFMODULE(codec_{LICENSED}.so)"))
     return _each(
         "pbx.trunk.codecs",
         "asked which codecs it offers, in which order",

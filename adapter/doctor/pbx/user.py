@@ -26,9 +26,6 @@ FILTERS = ("!Event: Newexten", "!Event: VarSet", "!Event: RTCP")
 
 MOST_FILTERS = 30
 
-HEARD_SECONDS = 3.0
-"""All events of the call to nobody come within 2 ms."""
-
 PAGE = "System, Asterisk Manager Interface (AMI), this user"
 
 
@@ -184,7 +181,7 @@ async def _starting(scene: Scene) -> str | None:
 
 async def _heard(scene: Scene, call_id: str) -> None:
     try:
-        async with asyncio.timeout(HEARD_SECONDS):
+        async with asyncio.timeout(scene.timings.first_event):
             while not _whole(scene.events, call_id):  # noqa: ASYNC110 - the list is filled by the session
                 await asyncio.sleep(0.01)
     except TimeoutError:

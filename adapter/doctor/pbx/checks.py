@@ -10,9 +10,6 @@ from adapter.doctor.pbx import ai, box, door, routes, trunk, user
 from adapter.doctor.pbx.scene import TIMINGS, Scene
 from adapter.pbx import Denied, LinkDown, PbxConfig, Timings
 
-ALIVE_SECONDS = 2.0
-"""A PBX that left one question without an answer has this long for a Ping; else nothing more is asked."""
-
 
 @dataclass(frozen=True, slots=True)
 class Check:
@@ -85,8 +82,8 @@ async def _looked(check: Check, scene: Scene) -> Finding:
 
 
 async def _still_there(scene: Scene) -> None:
-    """Stop where the PBX is gone or frozen: each further question would only wait."""
+    """Stop where the PBX is gone or frozen: each further question would only wait as long."""
     try:
-        await scene.session.ask("Ping", seconds=ALIVE_SECONDS)
+        await scene.session.ask("Ping", seconds=scene.timings.pong)
     except LinkDown as error:
         scene.stop = f"the PBX does not answer any more ({error})"
