@@ -10,11 +10,12 @@ import sys
 from collections.abc import Sequence
 
 from adapter import __version__
-from adapter.commands import call, cancel, config, follow, health, run, sandbox, status
+from adapter.commands import call, cancel, config, doctor, follow, health, run, sandbox, status
 from adapter.commands.command import Command
 
 COMMANDS: tuple[Command, ...] = (
     run.COMMAND,
+    doctor.COMMAND,
     call.COMMAND,
     follow.COMMAND,
     cancel.COMMAND,

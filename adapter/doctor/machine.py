@@ -177,7 +177,7 @@ def _identity(path: Path) -> Finding:
         return warn(check, tried, f"the file is damaged ({error})", mend)
     if identity is None:
         return ok(check, tried, "nobody yet; run makes a new adapter id")
-    return ok(check, tried, f"adapter {identity.adapter}, started {identity.incarnation} times")
+    return ok(check, tried, f"adapter {identity.adapter}, its last start was number {identity.incarnation}")
 
 
 def _probe(path: Path) -> Path:

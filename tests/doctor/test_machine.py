@@ -186,6 +186,6 @@ def test_a_damaged_identity_warns_and_stays(folder: Path, content: str) -> None:
 def test_the_identity_is_told(folder: Path) -> None:
     with StateDir.open(folder) as state:
         adapter = state.identity.adapter
-    assert f"adapter {adapter}, started 0 times" in looked(folder)["state.identity"].found
+    assert f"adapter {adapter}, its last start was number 0" in looked(folder)["state.identity"].found
     (folder / "identity.json").unlink()
     assert "nobody yet" in looked(folder)["state.identity"].found
