@@ -16,6 +16,12 @@ INSTALL = "run supabase/install.sql of this version in the SQL editor of the das
 TOLERANCE_SECONDS = 2.0
 """A clock that is set by NTP is off by some 0.01 s. Two seconds is what a person sees in a list of calls."""
 
+BY_HAND = (
+    ". It makes what is missing and replaces functions and triggers. Columns and constraints of a table that is there, "
+    "and an index of the same name, it leaves as they are (or it stops at one that it needs): put these right by hand, "
+    "as the first migration has them, and run it again"
+)
+
 ROLES_OF_BROWSERS = frozenset({"anon", "authenticated"})
 
 MOST_NAMES = 6
@@ -127,7 +133,10 @@ def installed(found: Inspection, shipped: Shipped) -> Finding:
     if not missing and not taken and all(name.startswith("rows of ") for name in different):
         return warn(check, tried, f"{told}: some phone numbers are read otherwise than here, and then blocked", INSTALL)
     ran = f"the install.sql of version {found.version} was run, this is {shipped.version}: "
-    return fail(check, tried, ("" if found.version == shipped.version else ran) + told, INSTALL)
+    stays = [name for name in (*missing, *different) if name.startswith(("column ", "constraint "))]
+    stays += [name for name in different if name.startswith("index ")]
+    mend = f"{INSTALL}{BY_HAND if stays else ''}"
+    return fail(check, tried, ("" if found.version == shipped.version else ran) + told, mend)
 
 
 def _ordered(version: str) -> tuple[int, ...]:
@@ -247,8 +256,11 @@ def app(found: Inspection) -> Finding:
     check, tried = "supabase.app", "looked at the columns of call_logs and campaigns"
     wrong = [problem for table, wanted in WRITTEN.items() for problem in _wrong_columns(found, table, wanted)]
     if wrong:
-        mend = f"{INSTALL} where something is missing; a column of another type, or a required one of the app's own, "
-        return fail(check, tried, "; ".join(wrong), mend + "must be changed by hand (a default is enough)")
+        mend = (
+            f"{INSTALL} if a table is missing, or transcript, cost or recording_url. Another column must be added, or "
+            "its type changed, by hand; for a required column of the app's own a default is enough"
+        )
+        return fail(check, tried, "; ".join(wrong), mend)
     if found.campaign_keys:
         told = (
             f"a foreign key on call_logs.campaign_id ({', '.join(found.campaign_keys)}) makes the app's call list fail"

@@ -4,6 +4,7 @@ import time
 import uuid
 from dataclasses import replace
 
+import asyncpg
 import pytest
 
 from adapter.doctor import supabase_project as project
@@ -13,6 +14,7 @@ from adapter.sandbox.gateway import Gateway
 from adapter.supabase_io.config import DoorbellMode, SupabaseConfig
 from adapter.supabase_io.inspection import Inspection, Inspector
 from tests.supabase.helpers import Desk, connected, number
+from tests.support.db import ROOT
 
 SHIPPED = Shipped.read()
 
@@ -60,6 +62,44 @@ async def test_installed(db: str, change: str, verdict: Verdict, words: str) -> 
     finding = project.installed(await inspected(db, change), SHIPPED)
     assert finding.verdict is verdict, finding
     assert words in finding.found
+
+
+INSTALLATION = (ROOT / "supabase" / "install.sql").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize(
+    ("change", "mends"),
+    [
+        ("drop function call_merged", True),
+        ("alter function call_lock() security definer", True),
+        ("drop table call_pbx, call_bell", True),
+        ("drop table call_queue cascade", True),
+        ("drop index call_queue_turn_idx", True),
+        ("drop trigger call_queue_after_cancel on call_queue", True),
+        (("create or replace trigger call_queue_before_insert after insert on call_queue for each row "
+         "execute function call_queue_before_insert()"), True),
+        ("alter table call_lanes disable row level security", True),
+        ("revoke select on call_queue from service_role", True),
+        ("update call_regions set national_pattern = '1' where region = 'FJ'", True),
+        ("delete from call_outcomes where outcome = 'busy'", True),
+        ("alter table call_queue drop column caller_id", False),
+        ("alter table call_queue alter column priority set default 4", False),
+        ("alter table call_queue drop constraint call_queue_priority_check", False),
+        ("drop index call_queue_in_air_idx; create index call_queue_in_air_idx on call_queue (user_id)", False),
+    ],
+)  # fmt: skip
+async def test_what_it_says_to_do_mends_it_or_it_says_what_does_not(db: str, change: str, mends: bool) -> None:
+    broken = project.installed(await inspected(db, change), SHIPPED)
+    assert broken.verdict in (Verdict.FAIL, Verdict.WARN), broken
+    assert broken.mend.startswith("run supabase/install.sql")
+    assert ("by hand" in broken.mend) is not mends
+    stopped = False
+    try:
+        after = project.installed(await inspected(db, INSTALLATION), SHIPPED)
+    except asyncpg.UndefinedColumnError:
+        stopped, after = True, broken
+    assert stopped is ("drop column" in change)
+    assert (after.verdict is Verdict.OK) is mends, after
 
 
 async def test_a_missing_table_is_told_once_and_not_by_its_parts(db: str) -> None:
