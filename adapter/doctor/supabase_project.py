@@ -201,23 +201,29 @@ def functions(found: Inspection, shipped: Shipped) -> Finding:
 # ---------------------------------------------------------------- publication and triggers
 
 
+ENABLE = "alter table public.call_queue enable trigger user"
+
+PUBLISH = "alter publication supabase_realtime set (publish = 'insert, update, delete, truncate')"
+
+
 def publication(found: Inspection, mode: DoorbellMode) -> Finding:
     """Is what rings the doorbell there, and do our triggers work?"""
     check = "supabase.publication"
     tried = "looked at the publication supabase_realtime, at realtime.send, and at the triggers of call_queue"
     if found.disabled_triggers:
         told = f"switched off on call_queue: {', '.join(found.disabled_triggers)}; rows are not read or not told of"
-        return fail(check, tried, told, "alter table public.call_queue enable trigger all, in the SQL editor")
-    lacks = []
+        return fail(check, tried, told, f"in the SQL editor: {ENABLE}")
+    lacks: dict[str, str] = {}
     if mode in (DoorbellMode.AUTO, DoorbellMode.CHANGES) and found.published is None:
-        lacks.append("call_queue is not in the publication")
+        lacks["call_queue is not in the publication"] = f"{INSTALL}: it publishes call_queue"
     elif mode in (DoorbellMode.AUTO, DoorbellMode.CHANGES) and not found.published:
-        lacks.append("the publication leaves inserts out")
+        lacks["the publication leaves inserts out"] = f"in the SQL editor: {PUBLISH}"
     if mode in (DoorbellMode.AUTO, DoorbellMode.BROADCAST) and not found.send:
-        lacks.append("there is no realtime.send, so nothing is broadcast")
+        mend = "see the dashboard (Realtime): that function is the project's own, or set DOORBELL=changes"
+        lacks["there is no realtime.send, so nothing is broadcast"] = mend
     if lacks:
-        mend = f"{INSTALL}: it publishes call_queue. Realtime itself is the project's: see the dashboard (Realtime)"
-        return warn(check, tried, "; ".join(lacks) + "; the sweep finds the rows all the same", mend)
+        told = "; ".join(lacks) + "; the sweep finds the rows all the same"
+        return warn(check, tried, told, "; ".join(lacks.values()))
     return ok(check, tried, "call_queue is published, realtime.send is there, no trigger is switched off")
 
 

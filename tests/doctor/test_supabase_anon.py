@@ -16,6 +16,7 @@ from adapter.supabase_io.config import HttpTimings, SupabaseConfig
 from adapter.supabase_io.inspection import Inspector, Policy, Table
 from adapter.supabase_io.stranger import Access, Stranger, Tries
 from tests.supabase.helpers import connected
+from tests.support.db import ROOT
 
 SECRET_NAME = "somebody-with-a-secret"
 
@@ -155,6 +156,19 @@ async def test_anything_of_ours_that_is_open_fails(db: str, change: str, words: 
     assert finding.verdict is Verdict.FAIL, finding
     assert words in finding.found
     assert "install.sql" in finding.mend
+
+
+async def test_install_sql_takes_the_rights_away_again(app_db: str) -> None:
+    change = (
+        CLOSE
+        + "grant all on all tables in schema public to anon, authenticated; grant select (pbx) on call_pbx to anon; "
+        "grant execute on all functions in schema public to anon, public"
+    )
+    opened = await found(app_db, change)
+    assert opened.verdict is Verdict.FAIL
+    assert "install.sql" in opened.mend
+    closed = await found(app_db, (ROOT / "supabase" / "install.sql").read_text(encoding="utf-8"))
+    assert closed.verdict is Verdict.OK, closed
 
 
 async def test_a_function_that_writes_cannot_write_when_a_stranger_may_call_it(db: str) -> None:
