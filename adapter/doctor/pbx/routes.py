@@ -7,7 +7,7 @@ import phonenumbers
 from phonenumbers import PhoneNumber, PhoneNumberType
 
 from adapter.core.model import Form
-from adapter.core.numbers import NumberRefused, NumberStyle, trunk_form
+from adapter.core.numbers import NumberRefused, NumberStyle, parse, trunk_form
 from adapter.core.routes import Routes
 from adapter.doctor.findings import Finding, fail, ok, skipped, warn
 from adapter.doctor.pbx.scene import Scene
@@ -49,7 +49,8 @@ def examples(region: str, style: NumberStyle) -> tuple[str, ...]:
         for number in _varied(example) if example is not None else ():
             written = phonenumbers.format_number(number, phonenumbers.PhoneNumberFormat.E164)
             try:
-                found[trunk_form(written, style, region)] = None
+                # What the adapter would not dial, such as a premium number, is no example.
+                found[trunk_form(parse(written, region).e164, style, region)] = None
             except NumberRefused:
                 continue
     return tuple(found)

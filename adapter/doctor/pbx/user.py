@@ -68,7 +68,7 @@ def judge_rights(allowed: frozenset[str] | None, boxes: Boxes | None) -> Finding
     if allowed is None and boxes is None:
         return skipped(check, tried, "the PBX tells neither; a missing right shows in the checks that need it")
     known = {action.lower() for action in allowed or ()}
-    lacking = {right for action, right in rights.NEEDED.items() if action.lower() not in known} if allowed else set()
+    lacking = {right for action, right in rights.NEEDED.items() if allowed is not None and action.lower() not in known}
     harmful = {right for action, right in rights.RISKY.items() if action.lower() in known}
     tick = {f"write {right}" for right in lacking}
     clear = {f"write {right}" for right in harmful}
