@@ -132,6 +132,13 @@ class TestSupabase:
             there = await snapshot(connection, SHAPE)
             insert = "insert into call_queue (user_id, phone_number) values (gen_random_uuid(), '0123456700')"
             await connection.execute(insert)
+            tables = await connection.fetch(
+                "select relkind::text, count(*) from pg_class c where relnamespace = 'public'::regnamespace and "
+                "relname like 'call\\_%' and relname not in ('call_logs', 'call_costs') and relkind in ('r', 'S') "
+                "and not exists (select from pg_depend where objid = c.oid and deptype = 'i') group by 1"
+            )
+            assert {row[0]: row[1] for row in tables} == {"r": 10, "S": 2}
+            assert "It adds ten tables, two sequences and some functions" in page("supabase.md")
             listed = {row["function"] for row in await connection.fetch(self.FUNCTIONS)}
             assert len(listed) == len(there["functions"]) - len(before["functions"])
             await connection.execute(self.UNINSTALL)
