@@ -114,6 +114,14 @@ def test_what_was_heard(
     assert words in told.found
 
 
+@pytest.mark.parametrize(("ticked", "right", "hides"), [(None, True, True), (True, False, True), (False, True, False)])
+def test_a_deaf_user_whose_boxes_are_known(ticked: bool | None, right: bool, hides: bool) -> None:
+    told = judge_events(booted=True, heard=frozenset(), filters=None, ticked=ticked)
+    assert told.verdict is Verdict.FAIL
+    assert ("tick read call" in told.mend) is right
+    assert ("take away filters" in told.mend) is hides
+
+
 def test_events_without_a_time() -> None:
     told = judge_events(booted=True, heard=NEEDED_EVENTS, filters=ALL_FILTERS, timed=False)
     assert told.verdict is Verdict.FAIL

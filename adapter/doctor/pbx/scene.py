@@ -37,6 +37,9 @@ class Scene:
     stop: str | None = None
     """Why there is no sense in looking further."""
 
+    hears_calls: bool | None = None
+    """Is the read right `call` ticked? None: it cannot be read."""
+
     on_session: Session | None = None
     on_routes: tuple[Routes | None, str | None] | None = None
 

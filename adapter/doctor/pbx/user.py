@@ -2,7 +2,7 @@
 
 import asyncio
 import uuid
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from adapter.core.model import AmiEvent
@@ -20,6 +20,16 @@ HARMFUL = frozenset(rights.RISKY.values())
 NEEDED_EVENTS = frozenset({"Newchannel", "Hangup", "OriginateResponse"})
 """What a call that ends at once is told by. Two faults are proven only by their lack: a missing read right `call`, and
 an event filter that hides one of them. Both look like a PBX on which nothing happens."""
+
+DEAF: Mapping[bool | None, tuple[str, str]] = {
+    True: ("the read right call is ticked, so an event filter hides them", "take away filters that you do not know"),
+    False: ("the read right call is missing", "tick read call"),
+    None: (
+        "the read right call is missing, or an event filter hides them",
+        "tick read call; take away filters that you do not know",
+    ),
+}
+"""Read `call` ticked, not ticked, not known → what is wrong, and what to do."""
 
 FILTERS = ("!Event: Newexten", "!Event: VarSet", "!Event: RTCP")
 """Without them five to ten times the traffic comes in (docs/guide/pbx.md)."""
@@ -58,6 +68,7 @@ async def user_rights(scene: Scene) -> Finding:
         )
     except Denied:
         boxes = None
+    scene.hears_calls = None if boxes is None else bool(boxes.read & {"call", "all"})
     return judge_rights(allowed, boxes)
 
 
@@ -122,13 +133,25 @@ async def events(scene: Scene) -> Finding:
         filters = await _filters(scene)
     except Denied:
         filters = None
-    return judge_events(booted=booted, heard=heard, filters=filters, timed=_timed(scene.events, call_id))
+    return judge_events(
+        booted=booted,
+        heard=heard,
+        filters=filters,
+        timed=_timed(scene.events, call_id),
+        ticked=scene.hears_calls,
+    )
 
 
 def judge_events(
-    *, booted: bool, heard: frozenset[str], filters: tuple[str, ...] | None, timed: bool = True
+    *,
+    booted: bool,
+    heard: frozenset[str],
+    filters: tuple[str, ...] | None,
+    timed: bool = True,
+    ticked: bool | None = None,
 ) -> Finding:
-    """What is missing, and which box or filter does it. `filters`: None where they cannot be read."""
+    """What is missing, and which box or filter does it. `ticked`: is read `call`? None where that, or `filters`, cannot
+    be read."""
     check = "pbx.events"
     tried = "waited for FullyBooted, and had a call placed that leads nowhere and rings nobody"
     found, mend = [], []
@@ -137,8 +160,9 @@ def judge_events(
         mend.append("tick read system")
     missing = NEEDED_EVENTS - heard
     if missing == NEEDED_EVENTS:
-        found.append("not one event about a call came: the read right call is missing, or an event filter hides all")
-        mend.append("tick read call; take away filters that you do not know")
+        why, what = DEAF[ticked]
+        found.append(f"not one event about a call came: {why}")
+        mend.append(what)
     elif missing:
         found.append(f"{_listed(missing)} did not come, others did: an event filter hides them")
         mend.append(f"take away the filter that hides {_listed(missing)}")
