@@ -2,7 +2,8 @@
 
 No content of a row is ever fetched: `limit=0` tells whether reading is allowed, and a HEAD request with `limit=1` tells
 by its Content-Range whether a row is to be seen. Writes name rows that cannot exist (a primary key that is null).
-Functions are asked by GET, which PostgREST runs in a read-only transaction, whatever they are.
+Functions are asked by GET, which PostgREST runs in a read-only transaction, whatever they are
+(docs.postgrest.org, Transactions, Access Mode).
 """
 
 import asyncio
@@ -104,8 +105,8 @@ class Stranger:
         read, _ = await self._try("GET", name, {"select": "*", "limit": "0"})
         seen = False
         if read is Access.ALLOWED:
-            looked, place = await self._try("HEAD", name, {"select": "*", "limit": "1"})
-            seen = looked is Access.ALLOWED and place.startswith("0-")
+            read, place = await self._try("HEAD", name, {"select": "*", "limit": "1"})
+            seen = read is Access.ALLOWED and place.startswith("0-")
         if table.key is None or table.column is None:
             return Tries(read=read, seen=seen)
         nothing = {table.key: "is.null"}
@@ -163,7 +164,8 @@ def _access(answer: httpx.Response) -> Access:
     if code in ABSENT_CODES:
         return Access.ABSENT
     if answer.request.method == "HEAD":
-        return Access.UNCLEAR  # Without a body nobody says why.
+        # It has no body that says why; but the key was taken for the request before.
+        return Access.DENIED if answer.status_code in (401, 403) else Access.UNCLEAR
     if answer.status_code in (401, 403):
         raise DatabaseRefused("the public key is not accepted by this project", status=answer.status_code)
     if answer.status_code >= 500 and code is None:

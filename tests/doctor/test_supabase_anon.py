@@ -250,6 +250,21 @@ async def test_a_public_key_of_another_project(db: str) -> None:
     assert "this check was not made" in finding.found
 
 
+async def test_a_server_that_looks_for_rights_only_when_a_row_is_wanted(db: str) -> None:
+    """Whatever `limit=0` is answered: what counts is the question for one row."""
+    async with Gateway.started(db) as gateway:
+        config = SupabaseConfig(url=gateway.url, key=gateway.secret_key)
+        async with Inspector(config) as inspector:
+            inspection = await inspector.inspect()
+
+        async def lenient(request: web.Request, forward: Forward) -> web.StreamResponse:
+            return web.json_response([]) if request.query.get("limit") == "0" else await forward()
+
+        gateway.http_fault = lenient
+        finding = await anon(config, gateway.anon_key, inspection, Shipped.read())
+    assert finding.verdict is Verdict.OK, finding
+
+
 async def test_a_server_that_falls_silent_costs_one_wait_and_not_one_for_each_try(db: str) -> None:
     async with Gateway.started(db) as gateway:
         config = SupabaseConfig(url=gateway.url, key=gateway.secret_key, http=HttpTimings(read=1.0))
