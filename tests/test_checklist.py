@@ -48,3 +48,10 @@ def test_every_line_is_ticked_by_doctor_or_by_eye_in_one_of_four_phases() -> Non
         assert all(line.startswith("- [ ] ") for line in phase.split("\n")[1:] if line)
         assert phase.count("- [ ] ") >= 5
     assert "pbx." not in "".join(phases[1:]).replace("supabase.pbx", "")
+
+
+def test_checks_that_the_pages_name_are_made() -> None:
+    made = set(_made())
+    for page in sorted((ROOT / "docs").rglob("*.md")):
+        named = {name for name in re.findall(r"`([a-z_.]+)`", page.read_text(encoding="utf-8")) if NAME.fullmatch(name)}
+        assert named <= made, page
