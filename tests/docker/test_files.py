@@ -197,6 +197,21 @@ def test_the_try_file_changes_settings_that_exist_and_publishes_no_ami() -> None
     assert not re.search(r"5038|8088|8089", " ".join(ports))
 
 
+def test_the_guide_tells_what_is_set() -> None:
+    page = (ROOT / "docs/docker.md").read_text("utf-8")
+    service = composefile.adapter()
+    user = FILE_OF_IMAGE.image.only("USER").text.partition(":")[0]
+    for words in (
+        f"uid {user}",
+        f"The limit is {service['mem_limit']}.",
+        f"`stop_grace_period` is {service['stop_grace_period']}",
+        f"`run --hold {FILE_OF_IMAGE.command[-1]}`",
+        f"`init: {str(service['init']).lower()}`",
+        *(secret["file"].removeprefix("./") for secret in composefile.ours()["secrets"].values()),
+    ):
+        assert words in page, words
+
+
 # ---- the reader
 
 
