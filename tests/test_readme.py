@@ -231,6 +231,9 @@ async def test_the_installation(tmp_path: Path) -> None:
 STEPS = re.findall(r"`(\w+)`", _SEEN)
 """What first-calls.md says that `call` shows."""
 
+UP = re.findall(r"`([^`]+)`", re.findall(r"What you see: (`Registered.+?), or in words", GUIDED.read_text("utf-8"))[0])
+"""The same of `run`."""
+
 
 @pytest.mark.asterisk
 @pytest.mark.timeout(180)
@@ -269,5 +272,6 @@ async def test_from_the_settings_to_the_first_call(tmp_path: Path) -> None:
             daemon.send_signal(signal.SIGTERM)
             output, _ = await daemon.communicate()
             assert daemon.returncode == 0, output.decode()
+            assert [words for words in UP if words not in output.decode()] == []
         # The row is called once, and doctor calls nobody.
         assert len(world.pbx.calls) == 1
