@@ -15,7 +15,7 @@ JOURNAL = "mikopbx-adapter"
 
 NOT_IN_DATABASE = "Database entry not found"
 NO_SUCH_CHANNEL = "No such channel"
-NO_SUCH_CONTEXT = "Did not find context"
+NO_SUCH_PLACE = ("Did not find context", "Did not find extension")
 RINGING = "5"
 UP = "6"
 """ChannelState of a leg that was answered."""
@@ -76,11 +76,12 @@ async def channels(session: Session, timings: Timings) -> tuple[Channel, ...]:
     return tuple(_channel(leg) for leg in legs)
 
 
-async def dialplan(session: Session, timings: Timings, context: str) -> tuple[Step, ...]:
-    """Every priority of one context, in order; none where the PBX has no such context."""
-    answer = await session.ask("ShowDialPlan", ("Context", context), seconds=timings.answer, many=True)
+async def dialplan(session: Session, timings: Timings, context: str, extension: str | None = None) -> tuple[Step, ...]:
+    """Every priority of one context (or of what an extension matches there), in order; none where there is no such."""
+    narrower = (("Extension", extension),) if extension is not None else ()
+    answer = await session.ask("ShowDialPlan", ("Context", context), *narrower, seconds=timings.answer, many=True)
     if not answer.ok:
-        if answer.message.startswith(NO_SUCH_CONTEXT):
+        if answer.message.startswith(NO_SUCH_PLACE):
             return ()
         raise LinkDown(f"the PBX did not show its context {context} ({answer.message})")
     *lines, last = answer.items or ({},)

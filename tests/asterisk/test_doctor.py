@@ -469,6 +469,44 @@ async def test_the_ai_extension_is_not_there(shared_pbx: RealPbx) -> None:
     assert "no emergency number" in found["pbx.ai.number"].found
 
 
+APPLICATION = """[applications]
+exten => _7999,1,Answer()
+ same => n,%s
+ same => n,Hangup()
+"""
+
+
+@pytest.mark.parametrize(
+    ("step", "calls", "rtp"),
+    [
+        ("AGI(agi://192.0.2.20:4573/call,${CALL_ID})", 200, OK),
+        ("AGI(agi://192.0.2.20:4573/call,${CALL_ID})", 201, FAIL),
+        ("Dial(PJSIP/201,30)", 100, OK),
+        ("Dial(PJSIP/201,30)", 101, FAIL),
+        ("Gosub(elsewhere,s,1)", 101, WARN),
+    ],
+)
+async def test_streams_of_a_call_by_what_the_ai_extension_does(
+    own: RealPbx, step: str, calls: int, rtp: Verdict
+) -> None:
+    async with edited(own, "extensions.conf", "[applications]\n", APPLICATION % step):
+        found = await looked(own, ai_extension="7999", settings={"max_calls": calls})
+    assert unwell(found) == ({} if rtp is OK else {"pbx.rtp": rtp})
+    assert f"Answer, {step.split('(', maxsplit=1)[0]}, Hangup" in found["pbx.ai"].found
+
+
+async def test_an_ai_that_speaks_audiosocket_needs_its_modules(own: RealPbx) -> None:
+    line = APPLICATION % "AudioSocket(${CALL_ID},192.0.2.20:9092)"
+    loads = "[modules]\nautoload = no\nload => res_audiosocket.so\nload => app_audiosocket.so\n"
+    async with edited(own, "extensions.conf", "[applications]\n", line):
+        without = await looked(own, ai_extension="7999")
+        async with edited(own, "modules.conf", "[modules]\nautoload = no\n", loads):
+            with_them = await looked(own, ai_extension="7999")
+    assert unwell(without) == {"pbx.ai": WARN}
+    assert "app_audiosocket.so and res_audiosocket.so" in without["pbx.ai"].found
+    assert unwell(with_them) == {}
+
+
 async def test_the_ai_number_is_an_emergency_number_and_a_route_would_dial_it(own: RealPbx) -> None:
     async with edited(own, "extensions.conf", '"^6012"', '"^9"'):
         both = (await looked(own))["pbx.ai.number"]

@@ -65,9 +65,17 @@ def test_ports(ports: tuple[int, int] | None, calls: int, verdict: Verdict) -> N
     assert judge_rtp(ports, calls).verdict is verdict
 
 
-@given(st.integers(1024, 60000), st.integers(0, 4000), st.integers(1, 2000))
-def test_the_range_that_is_asked_for_is_wide_enough(first: int, width: int, calls: int) -> None:
-    found = judge_rtp((first, first + width), calls)
+@pytest.mark.parametrize(
+    ("calls", "legs", "verdict"),
+    [(100, 1, Verdict.OK), (101, 1, Verdict.FAIL), (50, 2, Verdict.OK), (51, 2, Verdict.FAIL)],
+)
+def test_ports_where_the_streams_of_a_call_are_known(calls: int, legs: int, verdict: Verdict) -> None:
+    assert judge_rtp((10000, 10200), calls, legs=legs).verdict is verdict
+
+
+@given(st.integers(1024, 60000), st.integers(0, 4000), st.integers(1, 2000), st.sampled_from([None, 1, 2]))
+def test_the_range_that_is_asked_for_is_wide_enough(first: int, width: int, calls: int, legs: int | None) -> None:
+    found = judge_rtp((first, first + width), calls, legs=legs)
     if found.verdict is Verdict.OK:
         return
     wider = re.search(rf"RTP ports {first} to (\d+)", found.mend)
@@ -75,6 +83,6 @@ def test_the_range_that_is_asked_for_is_wide_enough(first: int, width: int, call
     assert wider
     assert fewer
     better = {Verdict.FAIL: {Verdict.WARN, Verdict.OK}, Verdict.WARN: {Verdict.OK}}[found.verdict]
-    assert judge_rtp((first, int(wider[1])), calls).verdict in better
+    assert judge_rtp((first, int(wider[1])), calls, legs=legs).verdict in better
     if width > 3:
-        assert judge_rtp((first, first + width), int(fewer[1])).verdict in better
+        assert judge_rtp((first, first + width), int(fewer[1]), legs=legs).verdict in better

@@ -7,7 +7,7 @@ from adapter.core.model import Form
 from adapter.core.numbers import NumberStyle, parse
 from adapter.core.routes import NoRoutes, Routes, Step
 from adapter.doctor.findings import Verdict
-from adapter.doctor.pbx.ai import judge_number
+from adapter.doctor.pbx.ai import judge_number, needed_modules, streams
 from adapter.doctor.pbx.routes import examples, finding, judge
 from tests.core.test_routes import OTHERS, by_pattern
 
@@ -103,3 +103,22 @@ def test_routes_that_cannot_be_judged_might_take_the_number_of_the_ai() -> None:
         told = judge_number(extension, "MY", takers=(), unreadable="a strange condition")
         assert told.verdict is Verdict.WARN
         assert "a strange condition" in told.found
+
+
+@pytest.mark.parametrize(
+    ("names", "count", "modules"),
+    [
+        (("Answer", "AudioSocket", "Hangup"), 1, {"app_audiosocket.so", "res_audiosocket.so"}),
+        (("Answer", "AGI", "Hangup"), 1, set()),
+        (("Dial",), 2, set()),
+        (("Answer", "Gosub", "Queue"), 2, set()),
+        (("AGI", "Goto"), None, set()),
+        (("Stasis",), None, {"app_stasis.so"}),
+        (("Answer", "Wait"), None, set()),
+        ((), None, set()),
+    ],
+)
+def test_what_the_extension_takes(names: tuple[str, ...], count: int | None, modules: set[str]) -> None:
+    steps = [Step(name, "") for name in names]
+    assert streams(steps) == count
+    assert needed_modules(steps) == modules

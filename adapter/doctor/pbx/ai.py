@@ -1,11 +1,25 @@
 """Where an answered callee goes: is the AI extension there, and is its number a harmless one?"""
 
+from collections.abc import Iterable, Mapping
+
 from phonenumbers import shortnumberinfo
 
+from adapter.core.routes import Step
 from adapter.doctor.findings import Finding, fail, ok, warn
 from adapter.doctor.pbx.scene import Scene
 from adapter.pbx import LinkDown
 from adapter.pbx.guards import ai_problem
+
+EXTRA: Mapping[str, tuple[str, ...]] = {
+    "audiosocket": ("app_audiosocket.so", "res_audiosocket.so"),
+    "stasis": ("app_stasis.so",),
+}
+"""Application → modules that a stock MikoPBX does not load (Stasis only while ARI is on)."""
+
+PROGRAMS = frozenset({"agi", "eagi", "audiosocket"})
+SIP_CLIENTS = frozenset({"dial", "queue", "page"})
+ELSEWHERE = frozenset({"goto", "gotoif", "gosub", "gosubif", "execif", "exec", "macro", "stasis"})
+"""Applications behind which anything may be."""
 
 
 async def extension(scene: Scene) -> Finding:
@@ -15,7 +29,35 @@ async def extension(scene: Scene) -> Finding:
     if problem := await ai_problem(scene.getvar, config):
         mend = "make the dialplan application (docs/guide/ai.md has the lines to paste), or correct AI_EXTENSION"
         return fail("pbx.ai", tried, problem, mend)
-    return ok("pbx.ai", tried, "it is there")
+    try:
+        steps = await scene.ai_steps()
+        wanted = needed_modules(steps)
+        loaded = await scene.modules() if wanted else None
+    except LinkDown:
+        return ok("pbx.ai", tried, "it is there")
+    if loaded is not None and (lacking := wanted - loaded):
+        told = (
+            f"it is there, but modules.conf does not load {' and '.join(sorted(lacking))}, which its application needs:"
+            " unless somebody loaded it by hand, every answered callee is dropped at once"
+        )
+        return warn("pbx.ai", tried, told, "System, Custom files, modules.conf: the lines of docs/guide/ai.md")
+    does = ", ".join(step.application for step in steps)
+    return ok("pbx.ai", tried, f"it is there: {does or 'what it does is not shown'}")
+
+
+def needed_modules(steps: Iterable[Step]) -> frozenset[str]:
+    """Modules for these steps, of those that MikoPBX does not load by itself."""
+    names = {step.application.lower() for step in steps}
+    return frozenset(module for name in names for module in EXTRA.get(name, ()))
+
+
+def streams(steps: Iterable[Step]) -> int | None:
+    """Streams of sound that a call takes with an extension like this: the callee's, and the AI's own if it is a SIP
+    client. None: the steps lead elsewhere."""
+    names = {step.application.lower() for step in steps}
+    if names & SIP_CLIENTS:
+        return 2
+    return 1 if names & PROGRAMS and not names & ELSEWHERE else None
 
 
 async def number(scene: Scene) -> Finding:

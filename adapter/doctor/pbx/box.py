@@ -3,8 +3,9 @@
 import re
 
 from adapter.doctor.findings import Finding, fail, ok, skipped, warn
+from adapter.doctor.pbx.ai import streams
 from adapter.doctor.pbx.scene import Scene
-from adapter.pbx import questions
+from adapter.pbx import LinkDown, questions
 
 KNOWN = range(16, 23)
 """Asterisk releases whose events we know: calls were followed on 16.28 and 22.10, and none between them is younger or
@@ -80,12 +81,16 @@ async def rtp(scene: Scene) -> Finding:
     last = await scene.configured("rtp.conf", "general", "rtpend")
     if first is None and last is None and not await _files_readable(scene):
         return judge_rtp(None, scene.max_calls)
+    try:
+        legs = streams(await scene.ai_steps())
+    except LinkDown:
+        legs = None
     start, end = (_port(text, default) for text, default in zip((first, last), RTP_DEFAULTS, strict=True))
-    return judge_rtp((start, end) if start and end else None, scene.max_calls)
+    return judge_rtp((start, end) if start and end else None, scene.max_calls, legs=legs)
 
 
-def judge_rtp(ports: tuple[int, int] | None, max_calls: int) -> Finding:
-    """`ports`: the first and the last; None where they cannot be read."""
+def judge_rtp(ports: tuple[int, int] | None, max_calls: int, *, legs: int | None = None) -> Finding:
+    """`ports`: the first and the last; `legs`: streams of a call. None where they cannot be read."""
     check, tried = "pbx.rtp", f"held the RTP port range (rtp.conf) against MAX_CALLS={max_calls}"
     if ports is None:
         told = (
@@ -94,23 +99,29 @@ def judge_rtp(ports: tuple[int, int] | None, max_calls: int) -> Finding:
         )
         return skipped(check, tried, told)
     first, last = ports
-    streams = max(0, last - first + 1) // PORTS_OF_STREAM
-    told = f"{first} to {last}: {streams} streams at once"
-    mend = (
-        f"General settings, SIP: RTP ports {first} to {{last}} (open them in router and firewall, too; Asterisk is"
-        f" restarted, so while nobody talks), or MAX_CALLS={{calls}}"
+    room = max(0, last - first + 1) // PORTS_OF_STREAM
+    told = f"{first} to {last}: {room} streams at once"
+    least, most = legs or 1, legs or 2
+    if room < least * max_calls:
+        return fail(
+            check,
+            tried,
+            f"{told}; a call needs {least}, and calls beyond that fail",
+            _wider(first, room, max_calls, least),
+        )
+    if room < most * max_calls:
+        mend = f"nothing while the AI is a program (AGI, AudioSocket); else {_wider(first, room, max_calls, most)}"
+        doubt = "enough for one a call, not for two, which an AI that is a SIP client takes"
+        return warn(check, tried, f"{told}; {doubt}", mend)
+    return ok(check, tried, f"{told}; enough for {most} a call")
+
+
+def _wider(first: int, room: int, calls: int, legs: int) -> str:
+    return (
+        f"General settings, SIP: RTP ports {first} to {first + _needed(calls, legs) - 1} (open them in router and"
+        " firewall, too; Asterisk is restarted, so while nobody talks), or"
+        f" MAX_CALLS={max(1, room // legs)}"
     )
-    if streams < max_calls:
-        mended = mend.format(last=first + _needed(max_calls, 1) - 1, calls=max(1, streams))
-        return fail(check, tried, f"{told}; a call needs one, and calls beyond that fail", mended)
-    if streams < 2 * max_calls:
-        mended = "nothing while the AI is a program (AGI, AudioSocket); else " + mend.format(
-            last=first + _needed(max_calls, 2) - 1, calls=max(1, streams // 2)
-        )
-        return warn(
-            check, tried, f"{told}; enough for one a call, not for two, which an AI that is a SIP client takes", mended
-        )
-    return ok(check, tried, f"{told}; enough even for two a call")
 
 
 def _needed(calls: int, legs: int) -> int:

@@ -7,14 +7,20 @@ from functools import partial
 
 from adapter.core.model import AmiEvent, Form
 from adapter.core.numbers import NumberStyle
-from adapter.core.routes import CONTEXT, NoRoutes, Routes, RoutesUnreadable
+from adapter.core.routes import CONTEXT, NoRoutes, Routes, RoutesUnreadable, Step
 from adapter.pbx import LinkDown, PbxConfig, Timings, questions
+from adapter.pbx.guards import WHERE
 from adapter.pbx.session import Session
 
 TIMINGS = replace(Timings(), booted=3.0, first_event=3.0, pong=2.0)
 """FullyBooted follows the login within milliseconds when the PBX is up, all events of the call to nobody its Response
 within two, and a PBX that left one question without an answer has two seconds for a Ping."""
 
+
+NO = frozenset({"no", "false", "0", "off"})
+
+MOST_MODULES = 500
+"""MikoPBX lists about 150."""
 
 PJSIP = re.compile(r"(?!IAX)[A-Za-z0-9_.-]{1,80}")
 """Providers that can be asked about: not those of IAX, and no name that means something inside a dialplan function."""
@@ -42,6 +48,7 @@ class Scene:
 
     on_session: Session | None = None
     on_routes: tuple[Routes | None, str | None] | None = None
+    on_ai: tuple[Step, ...] | None = None
 
     @property
     def session(self) -> Session:
@@ -70,6 +77,29 @@ class Scene:
             except RoutesUnreadable as error:
                 self.on_routes = None, str(error)
         return self.on_routes
+
+    async def ai_steps(self) -> tuple[Step, ...]:
+        """What the AI extension does, step by step; none where it is not there."""
+        if self.on_ai is None:
+            self.on_ai = ()
+            for context in WHERE.get(self.config.ai_context, (self.config.ai_context,)):
+                steps = await questions.dialplan(self.session, self.timings, context, self.config.ai_extension)
+                if steps:
+                    self.on_ai = steps
+                    break
+        return self.on_ai
+
+    async def modules(self) -> frozenset[str] | None:
+        """Modules that the PBX loads at its start; None where that cannot be read, or it loads whatever it has."""
+        if await self.configured("modules.conf", "modules", "autoload") not in NO:
+            return None
+        found: set[str] = set()
+        for index in range(MOST_MODULES):
+            name = await self.configured("modules.conf", "modules", "load", index=index)
+            if name is None:
+                break
+            found.add(name)
+        return frozenset(found)
 
     async def trunks(self) -> tuple[str, ...]:
         """Ids of the providers that calls go through: the one of `TRUNK`, or those of the outgoing routes."""
