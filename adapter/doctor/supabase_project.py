@@ -82,8 +82,9 @@ def clock(found: Inspection, *, wall_at_zero: float) -> Finding:
     return warn(
         "supabase.clock",
         tried,
-        f"{told}: ringing, answer and end of a call are written by this clock, beside times of the database, so calls "
-        "seem to be answered before they were placed, or long after; from half a minute on keys may be refused",
+        f"{told}. Where the PBX does not tell when something happened (a call whose end was not seen), this clock is "
+        "written beside times of the database, so a call may seem to end before it was placed; its log cannot be laid "
+        "beside the database; and from minutes on, good keys and certificates seem expired, or not yet valid",
         "switch time synchronization on (NTP: chrony or systemd-timesyncd) here, or on the host of the container",
     )
 
