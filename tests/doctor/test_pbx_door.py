@@ -16,7 +16,7 @@ from adapter.doctor.findings import Finding, Verdict
 from adapter.doctor.pbx import CHECKS, look
 from adapter.doctor.pbx.scene import TIMINGS
 from adapter.pbx import PbxConfig, Timings
-from tests.pbx.helpers import config
+from tests.pbx.helpers import config, until
 from tests.support.ami_server import TRUNK, AmiServer
 
 NAMES = [check.name for check in CHECKS]
@@ -182,6 +182,7 @@ async def test_a_login_without_an_answer(mode: str, words: str) -> None:
         found, took = await looked(config(pbx))
         assert words in failed_at(found, "pbx.login").found
         assert len(pbx.seen("Login")) == 1
+        await until(lambda: not pbx._handlers)  # Both connections are closed from our side.
         assert took < 2
 
 
