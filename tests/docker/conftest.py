@@ -152,7 +152,7 @@ async def site(image: Image | None, tmp_path_factory: pytest.TempPathFactory) ->
         started = World.started(pbx="asterisk", directory=folder / "world", settings=more, daemon=False)
         world = await stack.enter_async_context(started)
         place = Place(folder=folder, image=image)
-        container = Played(place=place, settings=world.daemon.settings, limit=limit)
+        container = Played(place=place, settings=world.daemon.settings, limit=limit if image else None)
         stack.push_async_callback(container.stop)
         await container.start()
         yield Site(world=world, container=container)
