@@ -268,7 +268,7 @@ class Follower:
             return self.order.unsure
         row = self.seen.row.row_id
         return (
-            f"Row {row} goes on without this command: an adapter dials it, or goes on following its call. "
+            f"Row {row} goes on without this command: an adapter dials it, or goes on following its call\n"
             f"To look again: mikopbx-adapter follow {row}{self.order.settings}\n"
             f"To cancel it: mikopbx-adapter cancel {row}{self.order.settings}"
         )

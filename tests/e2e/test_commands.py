@@ -213,10 +213,12 @@ async def test_who_leaves_leaves_the_call_alone(tmp_path: Path, sent: signal.Sig
         assert await run.ended(5) == Code.STILL_GOING
         (row,) = await _queued(world)
         assert row["status"] == "talking"
-        last = run.out.splitlines()[-2:]
+        last = run.out.splitlines()[-3:]
         assert last[0].startswith(f"Left. Row {row['id']} goes on without this command")
-        assert last[0].endswith(f"mikopbx-adapter follow {row['id']}")
-        assert last[1].endswith(f"mikopbx-adapter cancel {row['id']}")
+        assert last[1:] == [
+            f"To look again: mikopbx-adapter follow {row['id']}",
+            f"To cancel it: mikopbx-adapter cancel {row['id']}",
+        ]
         assert "Traceback" not in run.err
         again = await Run.started(world, "follow", str(row["id"]))
         assert await again.ended() == Code.ANSWERED
