@@ -519,3 +519,12 @@ async def test_the_ai_number_is_an_emergency_number_and_a_route_would_dial_it(ow
         assert f"the outgoing route {own.trunk}-2-outgoing takes it" in told.found
     assert "999 is an emergency number in MY" in both.found
     assert "emergency" not in only_dialed.found
+
+
+async def test_with_our_rights_every_password_of_the_pbx_can_be_read(shared_pbx: RealPbx) -> None:
+    """Where AST_CONFIG is loaded, as on MikoPBX; Getvar is content with either right. So the password of our user is
+    worth all the others, and doctor asks for nothing in these files but what it names."""
+    for user in (shared_pbx.username, "no-reporting", "no-call"):
+        async with Ami.logged_in(shared_pbx, user) as ami:
+            secret = await ami.getvar(f"AST_CONFIG(manager.conf,{shared_pbx.witness},secret)")
+            assert secret == shared_pbx.password
