@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 import pytest
 
+from adapter.pbx.questions import VOID
 from adapter.sandbox.mikopbx import SimulatedPbx, TrunkState
 from adapter.sandbox.scenarios import number
 from tests.sandbox.mikopbx_client import Client, Message, connected, value
@@ -98,6 +99,20 @@ async def hang_up_ringing(pbx: SimulatedPbx, client: Client) -> None:
     await client.event("Hangup", Linkedid=IDS["A"])
 
 
+async def nobody(_pbx: SimulatedPbx, client: Client) -> None:
+    """The call by which doctor learns what it hears (`adapter.pbx.questions.VOID`)."""
+    await client.ask(
+        "Originate",
+        ("Channel", VOID),
+        ("Application", "Hangup"),
+        ("Timeout", "1000"),
+        ("Async", "true"),
+        ("ChannelId", IDS["A"]),
+        action_id=IDS["A"],
+    )
+    await client.event("OriginateResponse", ActionID=IDS["A"])
+
+
 async def no_contact(pbx: SimulatedPbx, client: Client) -> None:
     pbx.trunk_state = TrunkState.NO_CONTACT
     await call("10")(pbx, client)
@@ -169,6 +184,7 @@ PLAYS: dict[str, Play] = {
     "duplicate-channelid": duplicate,
     "pbx-core-restart-now": restart,
     "disconnect-reconcile.2": reconcile,
+    "call-to-nobody": nobody,
 }
 
 

@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from adapter.sandbox.mikopbx import dialplan
+from adapter.sandbox.mikopbx import dialplan, files
 from adapter.sandbox.mikopbx.call import Call, Order, Why
 from adapter.sandbox.mikopbx.session import ALL_EVENTS, Session, event_mask
 from adapter.sandbox.mikopbx.wire import NO_ACTION, Action, message
@@ -40,8 +40,9 @@ class LeaveError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """One action: its handler and the write classes of which one is enough (none: anybody)."""
+    """One action: its name, its handler, and the write classes of which one is enough (none: anybody)."""
 
+    name: str
     handler: Handler
     rights: frozenset[str] = frozenset()
     before_login: bool = False
@@ -251,25 +252,50 @@ async def _db_get(pbx: "SimulatedPbx", _session: Session, action: Action) -> byt
 
 
 async def _show_dialplan(pbx: "SimulatedPbx", _session: Session, action: Action) -> bytes:
-    context = action.get("Context")
-    if context != "outgoing":
+    context, exten = action.get("Context"), action.get("Extension")
+    found = dialplan.shown(pbx, context, exten)
+    if found is None:
         raise RefusedError(f"Did not find context {context}")
+    if exten and not found:
+        raise RefusedError(f"Did not find extension {exten}@{context}")
     ids = [("ActionID", action.action_id)] if action.action_id else []
     items = [
         message(
             ("Event", "ListDialplan"),
             *ids,
             ("Context", context),
-            ("Extension", dialplan.OUTGOING),
+            ("Extension", extension),
             ("Priority", str(priority)),
             ("Application", application),
             ("AppData", data),
             ("Registrar", "pbx_config"),
         )
-        for priority, (application, data) in enumerate(dialplan.outgoing(pbx), 1)
+        for extension, steps in found
+        for priority, (application, data) in enumerate(steps, 1)
     ]
-    counts = (("ListExtensions", "1"), ("ListPriorities", str(len(items))), ("ListContexts", "1"))
+    counts = (("ListExtensions", str(len(found))), ("ListPriorities", str(len(items))), ("ListContexts", "1"))
     return _listing(action, "DialPlan list will follow", items, "ShowDialPlanComplete", *counts)
+
+
+async def _list_commands(pbx: "SimulatedPbx", _session: Session, action: Action) -> bytes:
+    """Only what the asker may use. A real one writes what each is for before the rights."""
+    may = {entry.name: entry.rights for entry in TABLE.values() if not entry.rights or entry.rights & pbx.write}
+    told = [
+        (name, f"(Priv: {files.listed(may[name]) + ',all' if may[name] else '<none>'})")
+        for name in sorted(may, key=str.lower)
+    ]
+    return reply(action, "Success", *told)
+
+
+async def _registrations(_pbx: "SimulatedPbx", _session: Session, action: Action) -> bytes:
+    """None: the carrier knows this PBX by its address, as that of the Asterisk pair does."""
+    words = "Following are Events for each Outbound registration"
+    counts = (("Registered", "0"), ("NotRegistered", "0"))
+    return _listing(action, words, [], "OutboundRegistrationDetailComplete", *counts)
+
+
+async def _not_simulated(_pbx: "SimulatedPbx", _session: Session, _action: Action) -> bytes:
+    raise RefusedError("not simulated")
 
 
 async def _originate(pbx: "SimulatedPbx", _session: Session, action: Action) -> bytes:
@@ -321,6 +347,8 @@ def _order(action: Action) -> Order:
         caller=_caller(action.get("CallerID")),
         call_id=action.get("ChannelId"),
         other_id=action.get("OtherChannelId"),
+        application=action.get("Application"),
+        data=action.get("Data"),
         variables=tuple(pairs),
     )
 
@@ -334,19 +362,27 @@ def _caller(text: str) -> tuple[str, str] | None:
     return re.sub(r"[() -]", "", number), name
 
 
-TABLE: dict[str, Entry] = {
-    "login": Entry(_login, before_login=True),
-    "logoff": Entry(_logoff, before_login=True),
-    "ping": Entry(_ping),
-    "events": Entry(_events),
-    "corestatus": Entry(_core_status, frozenset({"system", "reporting"})),
-    "coresettings": Entry(_core_settings, frozenset({"system", "reporting"})),
-    "coreshowchannels": Entry(_channels, frozenset({"system", "reporting"})),
-    "status": Entry(_status, frozenset({"system", "call", "reporting"})),
-    "getvar": Entry(_getvar, frozenset({"call", "reporting"})),
-    "dbget": Entry(_db_get, frozenset({"system", "reporting"})),
-    "showdialplan": Entry(_show_dialplan, frozenset({"config", "reporting"})),
-    "hangup": Entry(_hangup, frozenset({"system", "call"})),
-    "originate": Entry(_originate, frozenset({"originate"})),
-}
-"""Action names in lower case: AMI does not mind case."""
+ENTRIES = (
+    Entry("Login", _login, before_login=True),
+    Entry("Logoff", _logoff, before_login=True),
+    Entry("Ping", _ping),
+    Entry("Events", _events),
+    Entry("ListCommands", _list_commands),
+    Entry("CoreStatus", _core_status, frozenset({"system", "reporting"})),
+    Entry("CoreSettings", _core_settings, frozenset({"system", "reporting"})),
+    Entry("CoreShowChannels", _channels, frozenset({"system", "reporting"})),
+    Entry("Status", _status, frozenset({"system", "call", "reporting"})),
+    Entry("Getvar", _getvar, frozenset({"call", "reporting"})),
+    Entry("DBGet", _db_get, frozenset({"system", "reporting"})),
+    Entry("ShowDialPlan", _show_dialplan, frozenset({"config", "reporting"})),
+    Entry("PJSIPShowRegistrationsOutbound", _registrations, frozenset({"system", "reporting"})),
+    Entry("Hangup", _hangup, frozenset({"system", "call"})),
+    Entry("Originate", _originate, frozenset({"originate"})),
+    Entry("Command", _not_simulated, frozenset({"command"})),
+    Entry("UpdateConfig", _not_simulated, frozenset({"config"})),
+    Entry("ModuleLoad", _not_simulated, frozenset({"system"})),
+)
+"""The last three are what nobody should be allowed: they are listed and refused."""
+
+TABLE = {entry.name.lower(): entry for entry in ENTRIES}
+"""AMI does not mind case."""

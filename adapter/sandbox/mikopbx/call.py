@@ -50,6 +50,12 @@ class Order:
     other_id: str = ""
     """OtherChannelId: of the second half of a Local pair."""
 
+    application: str = ""
+    """Instead of `context` and `exten`: what an answered callee gets."""
+
+    data: str = ""
+    """Of the application."""
+
     variables: tuple[tuple[str, str], ...]
 
 
@@ -367,12 +373,16 @@ def cut_failure(cut: Cut) -> Failure:
 
 def response(order: Order, word: str, channel: str, reason: int, uniqueid: str) -> Pairs:
     caller = order.caller or (NOBODY, NOBODY)
+    place = (
+        [("Application", order.application), ("Data", order.data)]
+        if order.application
+        else [("Context", order.context), ("Exten", order.exten)]
+    )
     return [
         *([("ActionID", order.action_id)] if order.action_id else []),
         ("Response", word),
         ("Channel", channel),
-        ("Context", order.context),
-        ("Exten", order.exten),
+        *place,
         ("Reason", str(reason)),
         ("Uniqueid", uniqueid),
         ("CallerIDNum", caller[0]),

@@ -5,6 +5,7 @@ import re
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from adapter.sandbox.mikopbx import files
 from adapter.sandbox.mikopbx.call import Call
 
 if TYPE_CHECKING:
@@ -15,6 +16,15 @@ ANYTHING = re.compile(r"[0-9*#+a-zA-Z].*")
 
 OUTGOING = "_[0-9*#+a-zA-Z][0-9*#+a-zA-Z]!"
 """The extension of context `outgoing`."""
+
+Steps = list[tuple[str, str]]
+"""Application and argument of each priority."""
+
+AI: Steps = [("Answer", ""), ("Goto", "ai,stay,1")]
+"""What an application of the AI does. How long it talks is the number's business."""
+
+QUALIFY_SECONDS = "60"
+"""MikoPBX's own choice for a provider that is looked after."""
 
 LAST_PRIORITY = 16
 """Length of MikoPBX's pattern in `all_peers`; a higher priority does not exist."""
@@ -35,10 +45,25 @@ def exists(pbx: "SimulatedPbx", context: str, exten: str, priority: str) -> bool
             return False
 
 
-def outgoing(pbx: "SimulatedPbx") -> list[tuple[str, str]]:
+def shown(pbx: "SimulatedPbx", context: str, exten: str) -> list[tuple[str, Steps]] | None:
+    """Extensions of a context (of `exten` alone where one is given), each with its steps; None: no such context.
+
+    Only the two contexts that a client has to read are shown.
+    """
+    match context if pbx.booted else "":
+        case "applications":
+            found = [(name, AI) for name in sorted(pbx.applications)]
+            return [(name, steps) for name, steps in found if exten in {"", name}]
+        case "outgoing":
+            return [(OUTGOING, outgoing(pbx))] if not exten or exists(pbx, context, exten, "1") else []
+        case _:
+            return None
+
+
+def outgoing(pbx: "SimulatedPbx") -> Steps:
     """Application and argument of each step of context `outgoing`, as MikoPBX generates the routes."""
     routes = [
-        ("ExecIf", f'$["${{REGEX("{pattern}" ${{EXTEN}})}}" == "1"]?Gosub({pbx.trunk}-{number}-outgoing,${{EXTEN}},1))')
+        ("ExecIf", f'$["${{REGEX("{pattern}" ${{EXTEN}})}}" == "1"]?Gosub({pbx.trunk}-{number}-outgoing,${{EXTEN}},1)')
         for number, pattern in enumerate(pbx.routes, 1)
     ]
     return [("Ringing", ""), *routes, ("Playback", "silence/2,noanswer"), ("Hangup", "")]
@@ -81,15 +106,25 @@ def _endpoint(pbx: "SimulatedPbx", arguments: list[str]) -> str:
         "context": f"{name}-incoming",
         "outbound_auth": f"{name}-OUT",
         "transport": "transport-udp",
+        "allow": "(alaw|ulaw)",
+        "dtmf_mode": "rfc4733",
+        "from_user": "sandbox",
+        "send_pai": "false",
+        "send_rpid": "false",
     }
     return options.get(option, "")
 
 
 def _aor(pbx: "SimulatedPbx", arguments: list[str]) -> str:
     name, option = [*arguments, ""][:2]
-    if name != pbx.trunk or not pbx.trunk_state.contact:
+    if name != pbx.trunk or not pbx.trunk_state.known:
         return ""
-    return {"contact": contact_of(name), "max_contacts": "1"}.get(option, "")
+    options = {
+        "contact": contact_of(name) if pbx.trunk_state.contact else "",
+        "max_contacts": "1",
+        "qualify_frequency": QUALIFY_SECONDS if pbx.trunk_state.watched else "0",
+    }
+    return options.get(option, "")
 
 
 def _contact(pbx: "SimulatedPbx", arguments: list[str]) -> str:
@@ -110,10 +145,18 @@ def _device_state(pbx: "SimulatedPbx", arguments: list[str]) -> str:
     return "RINGING" if 5 in states else "NOT_INUSE"
 
 
+def _config(pbx: "SimulatedPbx", arguments: list[str]) -> str:
+    file, section, name, index = [*arguments, "", "", "", "-1"][:4] if len(arguments) < 4 else arguments[:4]
+    values = files.lines(pbx).get((file, section, name), ())
+    place = int(index) if re.fullmatch(r"-1|\d+", index) else len(values)
+    return values[place] if place < len(values) and values else ""
+
+
 FUNCTIONS: dict[str, Callable[["SimulatedPbx", list[str]], str]] = {
     "DIALPLAN_EXISTS": _dialplan_exists,
     "PJSIP_ENDPOINT": _endpoint,
     "PJSIP_AOR": _aor,
     "PJSIP_CONTACT": _contact,
     "DEVICE_STATE": _device_state,
+    "AST_CONFIG": _config,
 }

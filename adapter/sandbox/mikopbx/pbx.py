@@ -9,7 +9,7 @@ from enum import Enum
 from typing import Any, Self
 
 from adapter.sandbox import scenarios
-from adapter.sandbox.mikopbx import answers, dialplan
+from adapter.sandbox.mikopbx import answers, dead_end, dialplan
 from adapter.sandbox.mikopbx.call import SHUTDOWN_FLAG, Call, Invite, Order, Why, report_failure
 from adapter.sandbox.mikopbx.leg import NOBODY, Leg, Pairs
 from adapter.sandbox.mikopbx.routed import Pair, RoutedCall
@@ -51,6 +51,11 @@ class TrunkState(Enum):
         self.contact = contact
         self.device = device
         self.dials = dials
+
+    @property
+    def watched(self) -> bool:
+        """True if the PBX asks again and again whether the carrier is there (qualify)."""
+        return self.contact in {"Reachable", "Unreachable"}
 
     @property
     def known(self) -> bool:
@@ -245,6 +250,8 @@ class SimulatedPbx:
         holder = self._holder(order.call_id)
         if technology == "Local" and trunk.removesuffix("/n") == "all_peers" and not holder:
             return self._originate_by_route(order)
+        if technology == "Local" and not holder and not dialplan.exists(self, trunk, order.number, "1"):
+            return self._originate_into_nowhere(order)
         if technology != "PJSIP" or trunk != self.trunk or not self.trunk_state.dials or holder:
             failed: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
             self._spawn(self._refuse(order, holder or order.call_id or NOBODY, failed))
@@ -309,6 +316,12 @@ class SimulatedPbx:
         self._idle.clear()
         self._spawn(self._live(call))
         return call.answered
+
+    def _originate_into_nowhere(self, order: Order) -> asyncio.Future[bool]:
+        self._pairs += 1
+        failed: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
+        self._spawn(self._end_at_once(order, f"{order.channel.removesuffix('/n')}-{self._pairs - 1:08x}", failed))
+        return failed
 
     def emit(self, event: str, rights: str, pairs: Pairs, at: float | None = None) -> None:
         """Send an event to every connection that may and wants to hear it."""
@@ -386,6 +399,12 @@ class SimulatedPbx:
         await asyncio.sleep(0.001)
         await self.awake()
         report_failure(self, order, uniqueid=uniqueid, clock=time.time)
+        failed.set_result(False)
+
+    async def _end_at_once(self, order: Order, name: str, failed: asyncio.Future[bool]) -> None:
+        await asyncio.sleep(0.001)
+        await self.awake()
+        dead_end.tell(self, order, name=name, uniqueid=order.call_id or self.next_uniqueid())
         failed.set_result(False)
 
     async def _boot(self, seconds: float) -> None:
