@@ -128,7 +128,7 @@ class Daemon:
             database=parts.database,
             outbox=parts.outbox,
             doorbell=parts.doorbell,
-            status=self.status,
+            status=self.heartbeat,
             room=self._room,
             tick=Tick(
                 dial=self._dial,
@@ -249,20 +249,19 @@ class Daemon:
             in_setup=self._follower.in_setup + self._dialer.backlog,
         )
 
-    def _why_not(self) -> str | None:
-        """Why no calls are placed now, in words, or None."""
-        return (
-            self._ticker.went_back
-            or self._parts.outbox.problem
-            or self._ticker.database_problem
-            or self._parts.link.status.problem
-            or self._ai.problem
-            or self._trunk.problem
-        )
-
     def status(self) -> dict[str, object]:
-        """The heartbeat: what the claim must know, and what an operator sees in `call_adapters`."""
+        """What the health file shows: the heartbeat, and also that the database cannot hear it."""
+        return self._status(self._ticker.went_back or self._parts.outbox.problem or self._ticker.database_problem)
+
+    def heartbeat(self) -> dict[str, object]:
+        """What the claim must know, and what an operator sees in `call_adapters`. Who reads it there knows that
+        Supabase answers again, so it does not say the contrary until the next one."""
+        return self._status(self._ticker.went_back or self._parts.outbox.problem)
+
+    def _status(self, problem: str | None) -> dict[str, object]:
+        """`problem`: why no calls are placed now, in words, where it is not the PBX or a breaker."""
         status = self._parts.link.status
+        problem = problem or status.problem or self._ai.problem or self._trunk.problem
         return {
             "pbx": self._settings.pbx_name,
             "ready": status.ready and not self._stopping,
@@ -278,7 +277,7 @@ class Daemon:
             },
             "region": self._settings["DEFAULT_REGION"],
             "agent_id": self._settings["AGENT_ID"],
-            "problem": self._why_not(),
+            "problem": problem,
             "doorbell": self._bell(),
             "outbox": {"waiting": self._parts.outbox.count, "refused": self._parts.outbox.refused_count},
             "epoch": self._ticker.epoch,

@@ -16,6 +16,7 @@ from adapter.core.model import ReleaseCause, ReleaseRecord
 from adapter.daemon import Daemon, Parts
 from adapter.exits import EXIT_BUSY, EXIT_CONFIG, EXIT_WEDGED
 from adapter.settings import read
+from adapter.supabase_io.database import DatabaseAway, SyncReply, SyncRequest
 from adapter.supabase_io.outbox import Outbox
 from tests.support.doubles import HandLink, ScriptedDatabase, SilentBell, reply, row
 from tests.test_settings import REQUIRED
@@ -44,6 +45,34 @@ async def _daemon(
         return await asyncio.wait_for(daemon.run(stop), 20), daemon
     finally:
         await outbox.close()
+
+
+async def test_an_outage_is_told_where_it_can_be_read(tmp_path: Path) -> None:
+    """The health file tells of it; a heartbeat that arrives is the proof of the contrary."""
+    hand, database = HandLink(), ScriptedDatabase()
+    hand.run = _for_ever  # type: ignore[attr-defined]
+    bell = SilentBell()
+    bell.run = _for_ever  # type: ignore[attr-defined]
+    told: list[object] = []
+
+    def away(request: SyncRequest) -> SyncReply:
+        raise DatabaseAway("no answer within 10 s")
+
+    def back(request: SyncRequest) -> SyncReply:
+        told.append(daemon.status()["problem"])
+        stop.set()
+        return reply()
+
+    database.answers.extend([away, back])
+    outbox = Outbox(tmp_path / "outbox.sqlite3")
+    parts = Parts(outbox=outbox, database=cast("Any", database), link=cast("Any", hand), doorbell=cast("Any", bell))
+    daemon, stop = Daemon(read(REQUIRED), parts, 1, ()), asyncio.Event()
+    try:
+        assert await asyncio.wait_for(daemon.run(stop), 20) == 0
+    finally:
+        await outbox.close()
+    assert told == ["no answer within 10 s"]
+    assert all("no answer" not in str(request.status["problem"]) for request in database.requests)
 
 
 async def test_a_stop_ends_with_code_0(tmp_path: Path) -> None:
