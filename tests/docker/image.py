@@ -5,6 +5,7 @@ and nothing is changed here. Everything else of the root is made by the steps. I
 package index for the pinned requirements; what was made is kept in the cache folder until a file of it changes.
 """
 
+import contextlib
 import fcntl
 import hashlib
 import json
@@ -146,13 +147,37 @@ def built() -> Image:
     place = cache / _key()
     with _lock(cache):
         if not place.exists():
-            for old in cache.glob("*/"):
-                shutil.rmtree(old)
+            _tidy(cache)
             new = Path(tempfile.mkdtemp(prefix="new-", dir=cache))
             new.chmod(0o755)
             _build(file, new)
             new.rename(place)
+        _USED.append(_held(place, fcntl.LOCK_SH))
     return Image(layer=Layer(folder=place / "image"), file=file)
+
+
+_USED: list[int] = []
+"""Locks on what this process uses, until it ends."""
+
+
+def _held(place: Path, how: int) -> int:
+    """A lock on a made image; raises BlockingIOError."""
+    fd = os.open(place, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        fcntl.flock(fd, how | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(fd)
+        raise
+    return fd
+
+
+def _tidy(cache: Path) -> None:
+    """Remove images that no run of the tests uses: they are of an earlier state of the tree."""
+    for old in cache.glob("*/"):
+        with contextlib.suppress(BlockingIOError):
+            fd = _held(old, fcntl.LOCK_EX)
+            shutil.rmtree(old)
+            os.close(fd)
 
 
 def _key() -> str:

@@ -111,6 +111,7 @@ def test_an_unknown_instruction_is_an_error() -> None:
         dockerfile.read('FROM a\nSHELL ["sh"]\n')
 
 
+@pytest.mark.timeout(300)  # It may have to be made first.
 def test_the_image_holds_compiled_files_and_no_tools(image: Image | None) -> None:
     if image is None:
         return  # Made as root only; the lines above hold everywhere.

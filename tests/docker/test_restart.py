@@ -15,7 +15,7 @@ from tests.docker import composefile, dockerfile
 from tests.docker.conftest import Site
 from tests.docker.container import Played
 
-pytestmark = [pytest.mark.asterisk, pytest.mark.asyncio(loop_scope="session"), pytest.mark.timeout(150)]
+pytestmark = [pytest.mark.asterisk, pytest.mark.asyncio(loop_scope="session"), pytest.mark.timeout(300)]
 
 IN_THE_AIR = ("12", "10", "12", "20", "20")
 """Three who talk for seconds, two whose phones ring until our limit."""
