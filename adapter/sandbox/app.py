@@ -20,11 +20,12 @@ import tempfile
 import time
 import uuid
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
 from adapter.core.model import Form
-from adapter.sandbox import howto
+from adapter.sandbox import envfile, howto
 from adapter.sandbox.asterisk import AsteriskFailed, AsteriskMissing
 from adapter.sandbox.mix import as_typed, mix
 from adapter.sandbox.postgres import PostgresNotStarted, ScriptFailed
@@ -147,16 +148,19 @@ async def _play(options: Options, screen: Screen, place: Path) -> int:
         screen.say(howto.SIMULATED[options.pbx])
         if not options.verbose:
             screen.say(f"The adapter's log: {world.daemon.log}")
-        if not options.exit:
-            screen.say(howto.own_row(url=world.gateway.url, key=world.gateway.secret_key, dsn=world.dsn))
-            screen.say(howto.number_plan())
-        started = time.monotonic()
-        wishes = await _queue(world, options.calls)
-        screen.say(f"{len(wishes)} example calls are queued.")
-        deadline = DEADLINE_SECONDS + DEADLINE_PER_CALL * options.calls if options.exit else None
-        problem = await _watch(world, screen, wishes, deadline)
-        seconds = time.monotonic() - started
-        return await _judge(world, screen, options, wishes, seconds=seconds, problem=problem)
+        with ExitStack() as stack:
+            if not options.exit:
+                env_file = stack.enter_context(envfile.written(world.directory, world.daemon.settings))
+                screen.say(howto.own_row(url=world.gateway.url, key=world.gateway.secret_key, dsn=world.dsn))
+                screen.say(howto.second_window(env_file))
+                screen.say(howto.number_plan())
+            started = time.monotonic()
+            wishes = await _queue(world, options.calls)
+            screen.say(f"{len(wishes)} example calls are queued.")
+            deadline = DEADLINE_SECONDS + DEADLINE_PER_CALL * options.calls if options.exit else None
+            problem = await _watch(world, screen, wishes, deadline)
+            seconds = time.monotonic() - started
+            return await _judge(world, screen, options, wishes, seconds=seconds, problem=problem)
 
 
 async def _queue(world: World, calls: int) -> Mapping[int, Scenario]:

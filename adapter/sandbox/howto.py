@@ -1,7 +1,9 @@
-"""What the sandbox tells its visitor: what is simulated, and how to insert a row of one's own."""
+"""What the sandbox tells its visitor: what is simulated, how to insert a row, and what to try beside it."""
 
 import importlib.util
+import shlex
 import shutil
+import sys
 import uuid
 from pathlib import Path
 
@@ -31,6 +33,25 @@ def psql() -> str:
     places = wheel.submodule_search_locations if wheel else None
     bundled = Path(places[0]) / "pginstall" / "bin" / "psql" if places else None
     return "psql" if shutil.which("psql") or not bundled or not bundled.exists() else str(bundled)
+
+
+def program() -> str:
+    """The command as it can be typed in the folder where the sandbox was started (scripts/sandbox: the checkout)."""
+    path = Path(sys.executable).parent / "mikopbx-adapter"
+    return str(path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path)
+
+
+def second_window(env_file: Path) -> str:
+    """The other commands against this sandbox, ready to copy."""
+    # Without a setting of the visitor's own, which would win over the file: a call could reach a real person.
+    start, file = f"env -i {shlex.quote(program())}", f"--env-file {shlex.quote(str(env_file))}"
+    commands = (
+        f"{start} status {file}",
+        f"{start} call '{as_typed('10', 888_000)}' --user {uuid.uuid4()} {file}",
+        f"{start} doctor {file}",
+    )
+    lines = "\n".join(f"  {command}" for command in commands)
+    return f"Look at it from a second window, in the same folder, as long as it runs:\n\n{lines}\n"
 
 
 def own_row(*, url: str, key: str, dsn: str) -> str:
