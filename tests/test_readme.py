@@ -235,16 +235,16 @@ UP = re.findall(r"`([^`]+)`", re.findall(r"What you see: (`Registered.+?), or in
 """The same of `run`."""
 
 
-@pytest.mark.asterisk
 @pytest.mark.timeout(180)
-async def test_from_the_settings_to_the_first_call(tmp_path: Path) -> None:
+@pytest.mark.parametrize("kind", ["simulated", pytest.param("asterisk", marks=pytest.mark.asterisk)])
+async def test_from_the_settings_to_the_first_call(tmp_path: Path, kind: str) -> None:
     """The commands of the README and of first-calls.md in their order; only the number is one of the sandbox."""
     shutil.copy(ROOT / ".env.example", tmp_path)
     copy, doctor, run, call, status = (
         command for command in ALL if command.startswith(("cp ", "mikopbx-adapter ")) and command in HERE
     )
     assert (await _run(copy, tmp_path))[0] == 0
-    async with World.started(pbx="asterisk", directory=tmp_path / "world", daemon=False) as world:
+    async with World.started(pbx=kind, directory=tmp_path / "world", daemon=False) as world:
         filled = (tmp_path / ".env").read_text(encoding="utf-8")
         for name, value in world.daemon.settings.items():
             filled = re.sub(rf"^#?{name}=.*$", f"{name}={value}", filled, flags=re.MULTILINE)
