@@ -51,7 +51,10 @@ def second_window(env_file: Path) -> str:
         f"{start} doctor {file}",
     )
     lines = "\n".join(f"  {command}" for command in commands)
-    return f"Look at it from a second window, in the same folder, as long as it runs:\n\n{lines}\n"
+    return (
+        "Look at it from a second window, in the same folder, as long as it runs (env -i keeps settings of your own"
+        f" shell out):\n\n{lines}\n"
+    )
 
 
 def own_row(*, url: str, key: str, dsn: str) -> str:
