@@ -170,11 +170,20 @@ async def _read_until(process: asyncio.subprocess.Process, wanted: str) -> str:
 
 
 @pytest.mark.timeout(60 * MINUTES + 30)
-async def test_the_first_command_shows_calls_within_two_minutes() -> None:
+async def test_a_call_is_followed_within_two_minutes_of_the_first_command() -> None:
     began = time.monotonic()
     async with _running("scripts/sandbox", ROOT) as process:
         said = await _read_until(process, r"^row +\d+ .* answered +answered +")
+        proposed = re.findall(r"^  (env -i .+)$", said, re.MULTILINE)
+        (call,) = (command for command in proposed if " call " in command)
+        code, followed = await _run(call, ROOT)
+        assert code == 0, followed
+        assert "answered" in followed
         assert time.monotonic() - began < 60 * MINUTES
+        for other in ("status", "doctor"):
+            (command,) = (command for command in proposed if f" {other} " in command)
+            code, told = await _run(command, ROOT)
+            assert code == 0, told
         process.send_signal(signal.SIGINT)
         rest, _ = await process.communicate()
         assert process.returncode == 0, said + rest.decode()
