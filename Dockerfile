@@ -11,15 +11,16 @@ WORKDIR /build
 RUN python3 -m venv /tools && python3 -m venv --without-pip /opt/adapter
 ENV PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_CACHE_DIR=1 PIP_ROOT_USER_ACTION=ignore
 COPY requirements requirements
-RUN /tools/bin/pip --python /opt/adapter/bin/python3 install --only-binary :all: --require-hashes -r requirements/run.txt
+RUN /tools/bin/pip --python /opt/adapter/bin/python3 install --no-compile --only-binary :all: --require-hashes \
+        -r requirements/run.txt
 # The build tool in the version, and with the hashes, that the project is tried with.
 RUN sed -n '/^setuptools==/,/[^\\]$/p' requirements/dev.txt > setuptools.txt \
-    && /tools/bin/pip install --only-binary :all: --require-hashes -r setuptools.txt
+    && /tools/bin/pip install --no-compile --only-binary :all: --require-hashes -r setuptools.txt
 COPY pyproject.toml README.md LICENSE ./
 COPY adapter adapter
 RUN /tools/bin/pip wheel --no-deps --no-build-isolation --wheel-dir dist . \
-    && /tools/bin/pip --python /opt/adapter/bin/python3 install --no-deps dist/*.whl
-# Compiled here, because nothing can be written there; unchecked, because nothing changes there.
+    && /tools/bin/pip --python /opt/adapter/bin/python3 install --no-compile --no-deps dist/*.whl
+# Compiled here and on all cores, because nothing can be written there; unchecked, because nothing changes there.
 RUN /opt/adapter/bin/python3 -m compileall -q -j 0 --invalidation-mode unchecked-hash /opt/adapter
 
 FROM ${PYTHON_IMAGE}
