@@ -152,6 +152,9 @@ async def test_sigkill_of_the_daemon_ends_no_call_by_route_and_rings_nobody_twic
         await _queue(world, "10", 8, first=700)
         await _queue(world, "20", 4, first=700)
         for _ in range(2):
+            async with asyncio.timeout(30):
+                while not _carrier(world):
+                    await asyncio.sleep(0.02)
             await asyncio.sleep(1.2)
             await world.daemon.kill()
             await world.daemon.start()

@@ -400,7 +400,7 @@ async def test_a_clock_wrong_by_an_hour_changes_nothing(tmp_path: Path, hours: i
         ids = await _insert(world, *({"phone_number": number(code, 1)} for code in wanted))
         await _until(world, ALL_DONE)
         # Found again, ringing, by the next run, which has the same wrong clock.
-        long = await _insert(world, {"phone_number": number("20", 2), "ring_seconds": 20})
+        long = await _insert(world, {"phone_number": number("20", 2), "ring_seconds": 40})
         await _until(world, "exists (select from call_queue where status = 'dialing' and ringing_at is null)")
         async with asyncio.timeout(10):
             while len(_invites(world)) < len(wanted) + 1:
