@@ -46,7 +46,7 @@ VOLUME /var/lib/mikopbx-adapter
 STOPSIGNAL SIGTERM
 # The daemon writes its sign of life every 5 s, and 20 s without one mean dead. A look costs 0.1 s of CPU: every 30 s is
 # nothing. A start takes a second; 30 s leave room for a slow disk. Two in a row, since a machine that was suspended
-# shows an old sign for a moment. Only a person or an orchestrator acts on "unhealthy", Docker's restart policy does not:
+# shows an old sign for a moment. Only a person or an orchestrator acts on "unhealthy", the restart policy does not:
 # a daemon that hangs ends itself.
 HEALTHCHECK --interval=30s --timeout=10s --start-period=30s --retries=2 CMD ["mikopbx-adapter", "health"]
 ENTRYPOINT ["mikopbx-adapter"]
