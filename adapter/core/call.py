@@ -729,6 +729,11 @@ def _judge(call: Call) -> Ending:
         return _ending(call, call.floor, words)
     if call.gap and call.joined:
         return _ending(call, Outcome.UNKNOWN, f"the link was down while the call was put through: {ending.reason}")
+    if call.gap and ending.outcome is Outcome.NO_REPLY:
+        # It may have rung while nobody looked: then it was no silence of the carrier.
+        return _ending(
+            call, Outcome.NO_ANSWER, "nobody answered; whether the phone rang was not seen: the link was down"
+        )
     if call.gap and call.ringing_at is None and RULES[ending.outcome].retry is Retry.OWN_BOUND:
         return _ending(call, Outcome.UNKNOWN, f"the link was down during the call; its last word was: {ending.reason}")
     return ending
@@ -829,4 +834,5 @@ def _ending(call: Call, outcome: Outcome, detail: str = "", *, estimated: bool =
         talk_seconds=int(_talk(call)),
         estimated=estimated,
         ended_by_us=ours,
+        watched=not call.gap or call.ringing_at is not None or call.answered_at is not None,
     )

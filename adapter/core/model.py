@@ -176,6 +176,9 @@ class Ending:
     ended_by_us: bool = False
     """True when an answered call was ended by our side (the AI application), not by the callee."""
 
+    watched: bool = True
+    """False when nothing rang, but the link was down for a part of the call: then that proves nothing."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AnsweredMark:

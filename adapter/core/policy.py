@@ -95,7 +95,7 @@ class TrunkBreaker:
         """The breaker after one more call; one that rang closes it."""
         if ending.times.ringing_at is not None or ending.times.answered_at is not None:
             return TrunkBreaker()
-        if ending.outcome in _NOT_ON_THE_TRUNK:
+        if ending.outcome in _NOT_ON_THE_TRUNK or not ending.watched:
             return self
         return replace(self, silent=self.silent + 1)
 

@@ -604,6 +604,17 @@ def test_after_a_gap_nobody_is_called_again_for_free(cause: int) -> None:
     assert ended(new(), lost(0.1), request(0.3, 17), hangup(0.3, 17), failure(0.3)).outcome is Outcome.BUSY
 
 
+def test_after_a_gap_nobody_says_that_it_never_rang() -> None:
+    """A ringing phone is told once; who was away then does not blame the carrier for silence."""
+    for end in ([hangup(30, 19, 480), failure(30, 3)], [request(8, 18, 408), hangup(8, 18, 408), failure(8)]):
+        ending = ended(new(), lost(0.1), *end)
+        assert ending.outcome is Outcome.NO_ANSWER
+        assert "not seen" in ending.reason
+        assert not ending.watched
+        watched = ended(new(), *end)
+        assert (watched.outcome, watched.watched) == (Outcome.NO_REPLY, True)
+
+
 def test_an_answer_missed_in_a_gap_is_told_by_the_originate_response() -> None:
     ending = ended(new(), lost(1), hangup(5, 16), response(5, "Success", 4))
     assert (ending.outcome, ending.estimated) == (Outcome.ANSWERED, True)

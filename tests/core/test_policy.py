@@ -1,5 +1,7 @@
 """When not to call."""
 
+from dataclasses import replace
+
 import pytest
 
 from adapter.core.model import CallTimes, Ending, Outcome
@@ -103,6 +105,10 @@ def test_twenty_silent_calls_stop_a_trunk_whatever_their_causes() -> None:
 @pytest.mark.parametrize("outcome", [Outcome.BLOCKED, Outcome.PBX_ERROR, Outcome.CANCELED, Outcome.UNKNOWN])
 def test_calls_that_tell_nothing_about_the_trunk(outcome: Outcome) -> None:
     assert trunk(*[silent(outcome)] * 99).silent == 0
+
+
+def test_a_call_that_was_not_watched_tells_nothing_about_the_trunk() -> None:
+    assert trunk(*[replace(silent(Outcome.REJECTED), watched=False)] * 99).silent == 0
 
 
 @pytest.mark.parametrize("times", [CallTimes(ringing_at=1.0), CallTimes(answered_at=1.0)])
