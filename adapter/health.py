@@ -26,6 +26,9 @@ NAME = "health.json"
 WRITE_SECONDS = 5.0
 """Often enough for a look by hand; not synced, so it costs the disk next to nothing."""
 
+LOOK_SECONDS = 0.5
+"""A change of the status is in the file after this: people look at it right after a start."""
+
 STALE_SECONDS = 20.0
 """Four writes missed: far above any pause of a sound process, and well below the watchdog's own limit of 120 s."""
 
@@ -93,20 +96,23 @@ def look(state_dir: Path) -> Health:
 async def keep(state_dir: Path, status: Callable[[], Mapping[str, object]]) -> None:
     """Write the file until canceled, then remove it. A disk that fails is said once; calls do not depend on this."""
     path, failing = state_dir / NAME, False
+    written, told = float("-inf"), dict[str, object]()
     try:
         while True:
-            text = json.dumps(
-                {"written": clock.boot(), "boot": boot_id(), "pid": os.getpid(), "status": dict(status())}
-            )
-            try:
-                # In a thread: a disk that hangs must not stop the loop that follows calls.
-                await asyncio.to_thread(_replace, path, text)
-                failing = False
-            except OSError as error:
-                if not failing:
-                    failing = True
-                    say(log, logging.WARNING, "health.unwritten", "The health file cannot be written", problem=error)
-            await asyncio.sleep(WRITE_SECONDS)
+            now, found = clock.boot(), dict(status())
+            if found != told or now >= written + WRITE_SECONDS:
+                written, told = now, found
+                text = json.dumps({"written": now, "boot": boot_id(), "pid": os.getpid(), "status": found})
+                try:
+                    # In a thread: a disk that hangs must not stop the loop that follows calls.
+                    await asyncio.to_thread(_replace, path, text)
+                    failing = False
+                except OSError as error:
+                    if not failing:
+                        failing = True
+                        words = "The health file cannot be written"
+                        say(log, logging.WARNING, "health.unwritten", words, problem=error)
+            await asyncio.sleep(LOOK_SECONDS)
     finally:
         with suppress(OSError):
             path.unlink(missing_ok=True)

@@ -50,6 +50,7 @@ async def test_a_disk_that_fails_is_said_once_and_stops_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(health, "WRITE_SECONDS", 0.01)
+    monkeypatch.setattr(health, "LOOK_SECONDS", 0.01)
     place = tmp_path / "state"
     task = asyncio.create_task(keep(place, lambda: {"ready": True}))
     async with asyncio.timeout(5):
@@ -64,6 +65,29 @@ async def test_a_disk_that_fails_is_said_once_and_stops_nothing(
     task.cancel()
     await asyncio.gather(task, return_exceptions=True)
     assert list(place.iterdir()) == []
+
+
+async def test_a_change_is_in_the_file_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(health, "LOOK_SECONDS", 0.01)
+    ready, writes = False, 0
+    real = health._replace
+
+    def counted(path: Path, text: str) -> None:
+        nonlocal writes
+        writes += 1
+        real(path, text)
+
+    monkeypatch.setattr(health, "_replace", counted)
+    task = asyncio.create_task(keep(tmp_path, lambda: {"ready": ready}))
+    async with asyncio.timeout(4):  # Less than WRITE_SECONDS.
+        while not look(tmp_path).alive:
+            await asyncio.sleep(0.01)
+        ready = True
+        while not look(tmp_path).ready:
+            await asyncio.sleep(0.01)
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+    assert writes == 2, "what has not changed is not written again so soon"
 
 
 def _environment(state: Path, **more: str) -> dict[str, str]:

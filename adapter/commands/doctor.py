@@ -117,6 +117,10 @@ def _tell(finding: Finding, *, quiet: bool) -> None:
     console.print(line.append(indent.join(part for text in lines for part in wrap(text, max(width, 20)))))
 
 
+def _words(verdict: Verdict, count: int) -> str:
+    return "warnings" if verdict is Verdict.WARN and count > 1 else verdict.value
+
+
 def _end(found: Sequence[Finding], *, as_json: bool, code: int) -> int:
     counts = {verdict: sum(finding.verdict is verdict for finding in found) for verdict in Verdict}
     well = not counts[Verdict.FAIL]
@@ -125,7 +129,7 @@ def _end(found: Sequence[Finding], *, as_json: bool, code: int) -> int:
             json.dumps({"well": well, "checks": [finding.as_json() for finding in found]}, indent=1) + "\n"
         )
     else:
-        told = ", ".join(f"{count} {verdict}" for verdict, count in counts.items() if count)
+        told = ", ".join(f"{count} {_words(verdict, count)}" for verdict, count in counts.items() if count)
         sys.stdout.write(f"{'Calls can be placed' if well else 'Calls cannot be placed, or not rightly'}: {told}.\n")
     return 0 if well else code
 
