@@ -48,7 +48,9 @@ async def _hasten(world: World) -> None:
 
 async def _ready(world: World) -> None:
     async with asyncio.timeout(30):
-        while not await world.pool.fetchval("select count(*) from call_pbx"):
+        # It holds the PBX, and nothing is wrong any more: `status` would tell.
+        well = "select count(*) from call_pbx x join call_adapters a on a.adapter = x.holder where "
+        while not await world.pool.fetchval(well + "a.status ->> 'ready' = 'true' and a.status ->> 'problem' is null"):
             await asyncio.sleep(0.05)
 
 

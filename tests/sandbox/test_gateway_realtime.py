@@ -605,6 +605,29 @@ async def test_a_broken_feed_starts_anew_and_nobody_is_told(here: World, speaker
     assert data(await speaker.next())["record"]["phone"] == "heard"
 
 
+async def test_a_feed_lost_in_the_middle_of_a_question_starts_anew(
+    here: World, speaker: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """asyncpg then raises an error of its own, which is no subclass of the others."""
+    real, calls = asyncpg.Connection.fetch, 0
+
+    async def lost(connection: asyncpg.Connection, query: str, *arguments: object) -> object:
+        nonlocal calls
+        calls += "pg_logical_slot_get_binary_changes" in query
+        if calls == 1:
+            calls += 1
+            raise asyncpg.InternalClientError("cannot switch to state 11; another operation (2) is in progress")
+        return await real(connection, query, *arguments)
+
+    monkeypatch.setattr(asyncpg.Connection, "fetch", lost)
+    await speaker.subscribe("q", inserts("call_queue"))
+    async with asyncio.timeout(5):
+        while calls < 3:
+            await asyncio.sleep(0.02)
+    await here.run("insert into call_queue (phone) values ('heard')")
+    assert data(await speaker.next())["record"]["phone"] == "heard"
+
+
 async def test_a_lost_listener_comes_back(here: World, speaker: Client) -> None:
     await speaker.join("q", private=True)
     await here.run("select pg_terminate_backend(pid) from pg_stat_activity where query ilike 'listen%'")

@@ -174,7 +174,8 @@ class Changes:
                 finally:
                     self._ready.clear()
                     await connection.close(timeout=STOP_SECONDS)
-            except (OSError, asyncpg.InterfaceError, asyncpg.PostgresError) as error:
+            # The internal one: the connection was lost in the very step in which the next question was put.
+            except (OSError, asyncpg.InterfaceError, asyncpg.PostgresError, asyncpg.InternalClientError) as error:
                 # As on the real server: subscribers hear nothing of it, and what is committed meanwhile is lost.
                 if not self._broken:
                     say(log, logging.WARNING, "gateway.changes_lost", "The change feed broke", error=str(error))
