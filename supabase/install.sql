@@ -1442,7 +1442,8 @@ set search_path = ''
 as $$
 declare
   v_before jsonb := case when jsonb_typeof(p_log_metadata) = 'object' then p_log_metadata else '{}' end;
-  v_ours boolean := v_before ->> 'outcome' = 'unknown';
+  -- Not null, which before the first outcome would make every `not v_ours` below false.
+  v_ours boolean := coalesce(v_before ->> 'outcome' = 'unknown', false);
   v_noted text := v_before ->> 'handler_status';
   v_word text := public.call_handler_word(p_log_status, v_noted);
   v_status text;

@@ -142,6 +142,18 @@ async def test_the_handlers_word_decides_in_any_order(
         assert log["metadata"]["handler_status"] == word
 
 
+@pytest.mark.parametrize("word", ["voicemail", "failed", "something of its own"])
+async def test_what_the_handler_wrote_on_a_call_that_nobody_answered_is_kept(desk: Desk, word: str) -> None:
+    """Its status is ours to say, but the handler's word is not lost (design section 5)."""
+    call = await dialing(desk)
+    await handler_writes(desk, call["call_id"], status=word)
+    await desk.sync([outcome(call["call_id"], "no_answer")])
+    log = await desk.the_log(call["call_id"])
+    assert log["metadata"]["handler_status"] == word
+    assert log["metadata"]["outcome"] == "no_answer"
+    assert log["status"] != word
+
+
 async def test_that_a_machine_answered_stays_true_whatever_the_handler_writes_later(desk: Desk) -> None:
     call = await dialing(desk)
     await handler_writes(desk, call["call_id"], status="no-answer")
