@@ -254,7 +254,7 @@ STATES = {
 async def test_calls_are_placed_though_realtime_says_nothing(
     name: str, db: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(adapter.ticker, "BELL_GRACE_SECONDS", 0.6)
+    monkeypatch.setattr(adapter.ticker, "BELL_GRACE_SECONDS", 1.2)
     state = STATES[name]
     async with scene(db, tmp_path) as here:
         await here.heals()  # It rang before.
@@ -274,7 +274,7 @@ async def test_a_bell_that_is_deaf_from_its_join_on_is_seen_and_heals(
     db: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As after a join to a publication that was empty a moment ago: "Subscribed", then nothing for up to a minute."""
-    monkeypatch.setattr(adapter.ticker, "BELL_GRACE_SECONDS", 0.6)
+    monkeypatch.setattr(adapter.ticker, "BELL_GRACE_SECONDS", 1.2)
     async with scene(db, tmp_path, deaf=True) as here:
         for _ in range(3):  # A row that meets the sweep of the join itself proves nothing.
             await here.insert()
@@ -288,7 +288,7 @@ async def test_a_bell_that_is_deaf_from_its_join_on_is_seen_and_heals(
 async def test_over_the_event_rate_the_sweep_dials_and_nothing_is_hammered(
     db: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(adapter.ticker, "BELL_GRACE_SECONDS", 0.6)
+    monkeypatch.setattr(adapter.ticker, "BELL_GRACE_SECONDS", 1.2)
     async with scene(db, tmp_path, limits=Limits(events_per_second=5, rate_seconds=3)) as here:
         rows = 40
         await here.run(
@@ -306,7 +306,7 @@ async def test_over_the_event_rate_the_sweep_dials_and_nothing_is_hammered(
 
 async def test_a_crash_of_postgresql_is_waited_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Its postmaster ends every process and recovers. Joined clients hear nothing of it."""
-    monkeypatch.setattr(adapter.ticker, "BELL_GRACE_SECONDS", 0.6)
+    monkeypatch.setattr(adapter.ticker, "BELL_GRACE_SECONDS", 1.2)
     async with Postgres.started() as server:
         await server.create_project("crash")
         for script in installation():

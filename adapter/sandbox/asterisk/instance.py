@@ -5,6 +5,7 @@ import contextlib
 import os
 import signal
 import sys
+import time
 from pathlib import Path
 
 from adapter.sandbox.asterisk.install import Asterisk
@@ -88,6 +89,17 @@ class Instance:
         if self._process is not None:
             with contextlib.suppress(ProcessLookupError):  # It may end this very moment.
                 self._process.send_signal(number)
+
+    def freeze(self) -> None:
+        """SIGSTOP, and wait (blocking, for milliseconds) until no thread of it runs any more."""
+        self.send(signal.SIGSTOP)
+        deadline = time.monotonic() + 2.0
+        while self.pid is not None and time.monotonic() < deadline:
+            threads = Path(f"/proc/{self.pid}/task").glob("*/stat")
+            # "123 (asterisk) T …": the name may hold anything but ends with the last parenthesis.
+            if all(stat.read_text("ascii", "replace").rpartition(")")[2].split()[0] == "T" for stat in threads):
+                return
+            time.sleep(0.002)
 
     def log_tail(self, lines: int = 30) -> str:
         """The last lines of its log, for error messages."""

@@ -167,7 +167,7 @@ class RealPbx:
 
     def freeze(self) -> None:
         """Stop the PBX from executing and answering; its sockets still take bytes."""
-        self._pbx.send(signal.SIGSTOP)
+        self._pbx.freeze()
 
     def thaw(self) -> None:
         """Let it go on; it executes what has come in meanwhile."""
