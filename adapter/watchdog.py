@@ -48,21 +48,25 @@ class Watchdog:
         self._beats.pop(name, None)
 
     async def run(self) -> None:
-        """Watch until canceled; raises `Wedged`."""
+        """Watch until canceled, from inside the loop and from a thread; raises `Wedged`."""
         stopped = threading.Event()
         self.beat("loop")
         thread = threading.Thread(target=self._watch_loop, args=(stopped,), name="watchdog", daemon=True)
         thread.start()
         try:
-            while True:
-                await asyncio.sleep(self.look)
-                self.beat("loop")
-                now = self.clock()
-                late = [name for name, at in self._beats.items() if now - at > self.limit]
-                if late:
-                    raise Wedged(f"no sign of life from {', '.join(sorted(late))} for {self.limit:.0f} s")
+            await self.watch_tasks()
         finally:
             stopped.set()
+
+    async def watch_tasks(self) -> None:
+        """The half that turns in the loop itself; raises `Wedged`."""
+        while True:
+            await asyncio.sleep(self.look)
+            self.beat("loop")
+            now = self.clock()
+            late = [name for name, at in self._beats.items() if now - at > self.limit]
+            if late:
+                raise Wedged(f"no sign of life from {', '.join(sorted(late))} for {self.limit:.0f} s")
 
     def _watch_loop(self, stopped: threading.Event) -> None:
         while not stopped.wait(self.look):
