@@ -11,12 +11,13 @@ set of them is walked in the same order in every run.
 """
 
 import asyncio
+import contextlib
 import contextvars
 import gc
 import heapq
 import sys
 from collections import deque
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterator
 from typing import Any, Never
 
 PROCESS: contextvars.ContextVar["Process"] = contextvars.ContextVar("process")
@@ -168,6 +169,17 @@ class SimTask(_Numbered, asyncio.Task):  # type: ignore[type-arg]
         self._log_destroy_pending = False
 
 
+@contextlib.contextmanager
+def quiet_death() -> Iterator[None]:
+    """Coroutines of processes that were killed may be collected inside."""
+    hook, sys.unraisablehook = sys.unraisablehook, lambda _: None
+    try:
+        yield
+        gc.collect()
+    finally:
+        sys.unraisablehook = hook
+
+
 _Base: Any = asyncio.AbstractEventLoop
 """As an untyped name: of its many methods asyncio's tasks need the few below."""
 
@@ -274,6 +286,10 @@ class VirtualLoop(_Base):  # type: ignore[misc]
         self.call_later(self.disk_seconds(), job)
         return future
 
+    async def getaddrinfo(self, host: str, port: int, **_: object) -> list[tuple[Any, ...]]:
+        """Every host is its own address."""
+        return [(None, None, None, "", (host, port))]
+
     def add_signal_handler(self, sig: int, callback: Callable[..., Any], *args: Any) -> None:
         """Of the process that asks."""
         PROCESS.get().signals[sig] = asyncio.Handle(callback, args, self, None)
@@ -326,20 +342,19 @@ class VirtualLoop(_Base):  # type: ignore[misc]
                 ready.append(timer)
 
     def finish(self) -> None:
-        """The world is over: everything that waits is dropped, and its `finally` blocks find nobody to act for."""
+        """The world is over: everything that waits is dropped, and its `finally` blocks find nobody to act for.
+
+        Use inside `quiet_death`: Python tells of each coroutine that does not end as it should.
+        """
         self.over = True
         for process in self.processes:
             process.die()
         self.ready.clear()
         self.timers.clear()
-        hook, sys.unraisablehook = sys.unraisablehook, lambda _: None
-        try:
-            for process in self.processes:
-                process.forget()
-            self.processes.clear()
-            gc.collect()
-        finally:
-            sys.unraisablehook = hook
+        for process in self.processes:
+            process.forget()
+        self.processes.clear()
+        gc.collect()
 
     def shift(self, process: Process, by: float, held: list[asyncio.Handle]) -> list[asyncio.Handle]:
         """The timers of this process have stood still for so long; returns what of `held` is no timer."""

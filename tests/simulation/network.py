@@ -1,0 +1,197 @@
+"""What lies between an adapter and its project: a line that delays, drops and delivers late, and a bell that goes deaf.
+
+A request is executed by the world, not by the process that sent it: it happens although the process has died meanwhile,
+although nobody hears the answer, and sometimes long after the asker has given it up.
+"""
+
+import asyncio
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from random import Random
+from typing import Any, Protocol, Self
+
+from adapter.supabase_io.database import DatabaseAway, DatabaseRefused, Registered, SyncReply, SyncRequest
+from adapter.supabase_io.doorbell import BellState, BellStatus
+from tests.simulation.loop import PROCESS, Process
+
+TOTAL_SECONDS = 20.0
+"""After so long the real client gives a request up."""
+
+
+@dataclass(slots=True)
+class Line:
+    """Between one machine and the project: how bad it is now. Chances of one request."""
+
+    random: Random
+    latency: float = 0.02
+    before: float = 0.0
+    """Lost before it was executed."""
+
+    after: float = 0.0
+    """Executed, the answer lost."""
+
+    late: float = 0.0
+    """Given up by the asker, executed later."""
+
+    cut: bool = False
+    """Nothing passes."""
+
+    lose_answer: bool = False
+    """The next answer is lost, whatever the chances."""
+
+
+class Around(Protocol):
+    """What this module needs of the world."""
+
+    store: Any
+    project_down: bool
+
+    @property
+    def clock(self) -> float:
+        """The database's wall clock."""
+        ...
+
+    def later(self, delay: float, act: Callable[..., None], *args: Any) -> asyncio.TimerHandle:
+        """Act after so many seconds, for nobody's account."""
+        ...
+
+    def line_of(self, process: Process) -> Line:
+        """The line of its machine."""
+        ...
+
+    def bell_made(self, bell: "SimDoorbell") -> None:
+        """A process listens."""
+        ...
+
+    def asked(
+        self, process: Process, adapter_id: str, incarnation: int, reply: Registered | SyncReply, lost: bool
+    ) -> None:
+        """A request was executed; `lost`: nobody will hear the answer."""
+        ...
+
+
+WORLD: list[Around] = []
+"""The world that runs, last."""
+
+
+class SimDatabase:
+    """Stands for `adapter.supabase_io.database.Database`."""
+
+    def __init__(self, _config: object, **_: object) -> None:
+        self._world = WORLD[-1]
+        self._process = PROCESS.get()
+        self._identity: tuple[str, int] | None = None
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        pass
+
+    async def register(
+        self, *, adapter: str, expected: int, nonce: str, pbx: str, info: Mapping[str, object]
+    ) -> Registered:
+        """As the real one."""
+        store = self._world.store
+        reply: Registered = await self._call(
+            (adapter, expected + 1),
+            lambda now: store.register(adapter, expected, nonce, pbx, {"version": info["version"]}, now),
+        )
+        if reply.accepted:
+            if reply.incarnation != expected + 1:
+                raise DatabaseRefused("not ours")
+            self._identity = adapter, reply.incarnation
+        return reply
+
+    async def sync(self, request: SyncRequest) -> SyncReply:
+        """As the real one."""
+        if self._identity is None:
+            raise RuntimeError("sync before register was accepted")
+        adapter, incarnation = self._identity
+        store = self._world.store
+        reply: SyncReply = await self._call(
+            (adapter, incarnation), lambda now: store.sync(adapter, incarnation, request, now)
+        )
+        return reply
+
+    async def _call(self, identity: tuple[str, int], execute: Callable[[float], Any]) -> Any:
+        world, process = self._world, self._process
+        process.write()
+        line = world.line_of(process)
+        random = line.random
+        future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+        there, back = line.latency * random.uniform(0.5, 2.0), line.latency * random.uniform(0.5, 2.0)
+        dice = random.random()
+        give_up = random.choice((there + back, 1.0, TOTAL_SECONDS))
+
+        def deliver(result: Any, error: Exception | None) -> None:
+            if process.alive:
+                process.context.run(process.loop.call_soon, self._settle, future, result, error)
+
+        def executed(*, lost: bool) -> None:
+            if world.project_down:
+                if not lost:
+                    world.later(back, deliver, None, DatabaseAway("no answer"))
+                return
+            reply = execute(world.clock)
+            lost = lost or line.lose_answer or line.cut
+            line.lose_answer = False
+            world.asked(process, *identity, reply, lost)
+            if lost:
+                world.later(TOTAL_SECONDS, deliver, None, DatabaseAway("no answer"))
+            else:
+                world.later(back, deliver, reply, None)
+
+        if line.cut or world.project_down or dice < line.before:
+            world.later(give_up, deliver, None, DatabaseAway("no connection"))
+        elif dice < line.before + line.after:
+            world.later(there, lambda: executed(lost=True))
+            world.later(there + give_up, deliver, None, DatabaseAway("the answer was lost"))
+        elif dice < line.before + line.after + line.late:
+            world.later(TOTAL_SECONDS + random.uniform(0.0, 30.0), lambda: executed(lost=True))
+            world.later(TOTAL_SECONDS, deliver, None, DatabaseAway("too late"))
+        else:
+            world.later(there, lambda: executed(lost=False))
+        process.write()
+        return await future
+
+    def _settle(self, future: "asyncio.Future[Any]", result: Any, error: Exception | None) -> None:
+        if future.done():
+            return
+        if error is not None:
+            future.set_exception(error)
+        else:
+            future.set_result(result)
+
+
+class SimDoorbell:
+    """Stands for `adapter.supabase_io.doorbell.Doorbell`: says that it is live, whatever it hears."""
+
+    def __init__(self, _config: object) -> None:
+        self.process = PROCESS.get()
+        self.rung = asyncio.Event()
+        self.missed_rows = 0
+        self.status = BellStatus(
+            state=BellState.LIVE,
+            since=0.0,
+            listens="broadcast",
+            joined=True,
+            changes_live=True,
+            deaf=False,
+            rings=0,
+            missed=0,
+            connects=1,
+            rebuilds=0,
+            unreadable=0,
+            problem=None,
+        )
+        WORLD[-1].bell_made(self)
+
+    async def run(self) -> None:
+        """Ring once, as a line does that begins to hear, and live for ever."""
+        self.rung.set()
+        await asyncio.get_running_loop().create_future()
+
+    def missed(self, rows: int) -> None:
+        """Count."""
+        self.missed_rows += rows
