@@ -16,6 +16,7 @@ import contextvars
 import gc
 import heapq
 import sys
+import warnings
 from collections import deque
 from collections.abc import Callable, Coroutine, Iterator
 from typing import Any, Never
@@ -174,8 +175,10 @@ def quiet_death() -> Iterator[None]:
     """Coroutines of processes that were killed may be collected inside."""
     hook, sys.unraisablehook = sys.unraisablehook, lambda _: None
     try:
-        yield
-        gc.collect()
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", RuntimeWarning)  # "… was never awaited".
+            yield
+            gc.collect()
     finally:
         sys.unraisablehook = hook
 

@@ -36,8 +36,8 @@ class Line:
     cut: bool = False
     """Nothing passes."""
 
-    lose_answer: bool = False
-    """The next answer is lost, whatever the chances."""
+    lose: str = ""
+    """The next answer that has this (`rows`, `recorded`, `takeover`) is lost, whatever the chances."""
 
 
 class Around(Protocol):
@@ -63,10 +63,20 @@ class Around(Protocol):
         """A process listens."""
         ...
 
+    def daemon_made(self, process: Process, daemon: object) -> None:
+        """The daemon of a process."""
+        ...
+
     def asked(
-        self, process: Process, adapter_id: str, incarnation: int, reply: Registered | SyncReply, lost: bool
+        self,
+        process: Process,
+        adapter_id: str,
+        incarnation: int,
+        reply: Registered | SyncReply,
+        lost: bool,
+        late: bool,
     ) -> None:
-        """A request was executed; `lost`: nobody will hear the answer."""
+        """A request was executed; `lost`: nobody will hear the answer; `late`: it had been given up before."""
         ...
 
 
@@ -128,15 +138,16 @@ class SimDatabase:
             if process.alive:
                 process.context.run(process.loop.call_soon, self._settle, future, result, error)
 
-        def executed(*, lost: bool) -> None:
+        def executed(*, lost: bool, late: bool = False) -> None:
             if world.project_down:
                 if not lost:
                     world.later(back, deliver, None, DatabaseAway("no answer"))
                 return
             reply = execute(world.clock)
-            lost = lost or line.lose_answer or line.cut
-            line.lose_answer = False
-            world.asked(process, *identity, reply, lost)
+            lost = lost or line.cut
+            if line.lose and getattr(reply, line.lose, ()):
+                lost, line.lose = True, ""
+            world.asked(process, *identity, reply, lost, late)
             if lost:
                 world.later(TOTAL_SECONDS, deliver, None, DatabaseAway("no answer"))
             else:
@@ -148,7 +159,7 @@ class SimDatabase:
             world.later(there, lambda: executed(lost=True))
             world.later(there + give_up, deliver, None, DatabaseAway("the answer was lost"))
         elif dice < line.before + line.after + line.late:
-            world.later(TOTAL_SECONDS + random.uniform(0.0, 30.0), lambda: executed(lost=True))
+            world.later(TOTAL_SECONDS + random.uniform(0.0, 30.0), lambda: executed(lost=True, late=True))
             world.later(TOTAL_SECONDS, deliver, None, DatabaseAway("too late"))
         else:
             world.later(there, lambda: executed(lost=False))

@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import gc
 import logging
+import os
 import random
 import uuid
 from collections.abc import Callable, Iterator, Mapping
@@ -17,6 +18,7 @@ import adapter.daemon
 import adapter.follower
 import adapter.pbx.session
 import adapter.supabase_io.outbox
+from adapter.daemon import Daemon
 from adapter.supabase_io import outbox_file, statedir
 from adapter.watchdog import Watchdog
 from tests.simulation import disk, network, pbx
@@ -40,14 +42,30 @@ class SimWatchdog(Watchdog):
         await self.watch_tasks()
 
 
+class SimDaemon(Daemon):
+    """The real one, known to the world."""
+
+    def __init__(self, *args: Any) -> None:
+        super().__init__(*args)
+        network.WORLD[-1].daemon_made(PROCESS.get(), self)
+
+
 async def _no_health_file(_path: Path, _status: Callable[[], Mapping[str, object]]) -> None:
     await asyncio.get_running_loop().create_future()
 
 
+def _leave(_code: int) -> None:
+    """Stands for `os._exit`."""
+    PROCESS.get().die()
+    PROCESS.get().check()
+
+
 PATCHES: tuple[tuple[Any, str, Any], ...] = (
+    (os, "_exit", _leave),
     (adapter.clock, "wall", lambda: PROCESS.get().wall()),
     (adapter.clock, "boot", lambda: PROCESS.get().boot()),
     (adapter.daemon, "READINESS_SECONDS", READINESS_SECONDS),
+    (adapter.daemon, "Daemon", SimDaemon),
     (adapter.daemon, "Watchdog", SimWatchdog),
     (adapter.daemon, "Database", network.SimDatabase),
     (adapter.daemon, "Doorbell", network.SimDoorbell),

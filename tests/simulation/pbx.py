@@ -24,6 +24,9 @@ SYNC_SECONDS = 1.0
 
 BOOT_SECONDS = (4.0, 12.0)
 
+VOID_SECONDS = 10.0 + 5.0 + 5.0 + 10.0
+"""From the AI's disappearance to the last call: guard interval, its answer, age of a claim, a frozen PBX's socket."""
+
 Fields = dict[str, str]
 
 
@@ -57,6 +60,10 @@ class World:
 
     def heard(self, answer: Fields) -> None:
         """A Response reached the adapter."""
+        raise NotImplementedError
+
+    def disturbed(self, what: object) -> None:
+        """From here on this process, connection or PBX has missed something, or may have."""
         raise NotImplementedError
 
 
@@ -281,7 +288,9 @@ class SimPbx:
         self.wall_offset = random.uniform(-2.0, 2.0)
         self.slow_start = 0.0
         self.ai_there = True
+        self.ai_gone_at: float | None = None
         self.trunk_there = True
+        self.into_void: list[str] = []
         self.serial = 0
         self.base_latency = random.choice((0.0005, 0.002, 0.03))
         self.generation = 0
@@ -290,6 +299,12 @@ class SimPbx:
 
         self.journal_kept = True
         """No SIGKILL has taken anything from the journal."""
+
+    def set_ai(self, *, there: bool) -> None:
+        """The extension of the AI exists, or not."""
+        if there is not self.ai_there:
+            self.ai_gone_at = None if there else self.world.now
+        self.ai_there = there
 
     # -- the adapter's side
 
@@ -386,6 +401,7 @@ class SimPbx:
 
     def drop(self, connection: Connection, *, told: bool) -> None:
         """The connection breaks; `told`: the adapter hears of it at once."""
+        self.world.disturbed(connection)
         connection.there = False
         connection.hears = False
         connection.waiting_in.clear()
@@ -397,6 +413,7 @@ class SimPbx:
 
     def block(self, connection: Connection) -> None:
         """From now on nothing passes, in either direction."""
+        self.world.disturbed(connection)
         connection.blocked = True
 
     def unblock(self, connection: Connection) -> None:
@@ -489,6 +506,7 @@ class SimPbx:
         self.accepted.setdefault(call_id, self.world.now)
         self.world.fire("taken", self, connection)
         self.world.trace("pbx takes", pbx=self.name, call=call_id)
+        self.taken_without_ai(call_id)
         values = dict(variable.split("=", 1) for variable in variables)
         entry = next((name, value) for name, value in values.items() if name.startswith("DB("))
         call = PbxCall(
@@ -503,6 +521,11 @@ class SimPbx:
         slot = int(entry[0].partition("/")[2].rstrip(")"))
         self.world.later(delay, self._dial, call, slot, entry[1], self.generation)
         return {"Response": "Success", "Message": "Originate successfully queued"}, None
+
+    def taken_without_ai(self, call_id: str) -> None:
+        """Note a call into a void: the guard looks every ten seconds, and an answer takes five at most."""
+        if self.ai_gone_at is not None and self.world.now - self.ai_gone_at > VOID_SECONDS:
+            self.into_void.append(call_id)
 
     # -- the life of a call
 
@@ -702,6 +725,7 @@ class SimPbx:
 
     def shut_down(self) -> None:
         """An orderly restart: calls are ended and told, the journal is written."""
+        calls = len(self.calls)
         for call in list(self.calls.values()):
             assert call.leg is not None
             if self.random.random() < 0.7:
@@ -713,16 +737,20 @@ class SimPbx:
             self._over(call, End.PBX)
             if self.random.random() < 0.5:
                 self._tell("Hangup", leg, Cause="0")
-        self._down(lost_seconds=0.0)
+        self._down(lost_seconds=0.0, lost_calls=calls)
 
     def kill(self) -> None:
         """SIGKILL: nobody is told, and the last second of the journal may be gone."""
+        calls = len(self.calls)
         for call in list(self.calls.values()):
             self._over(call, End.PBX)
-        self._down(lost_seconds=self.random.uniform(0.0, SYNC_SECONDS))
+        self._down(lost_seconds=self.random.uniform(0.0, SYNC_SECONDS), lost_calls=calls)
 
-    def _down(self, *, lost_seconds: float) -> None:
+    def _down(self, *, lost_seconds: float, lost_calls: int) -> None:
         now = self.world.now
+        self.world.disturbed(self)
+        if lost_calls:
+            self.world.seen("PBX restarts")
         self.generation += 1
         self.up = self.booted = self.frozen = False
         self.held.clear()

@@ -1,0 +1,296 @@
+"""After each world: was any promise broken? Every check returns words about what it found, so that a seed tells."""
+
+from collections import Counter
+from collections.abc import Iterator
+from typing import Any
+
+from adapter.core.model import Outcome
+from adapter.core.outcomes import RULES, Retry
+from tests.simulation.carrier import End, Invite, truth
+from tests.simulation.world import Call, Machine, World
+
+FINAL = frozenset({"done", "canceled"})
+
+HANDLERS_NO = frozenset({"voicemail", "no-answer"})
+"""Words of the AI handler that make an answered call one with a machine."""
+
+NOTICED_SECONDS = 30.0
+"""After so long a dead connection is noticed by both sides (ping 10 s, its answer 5 s), and the last word is out."""
+
+AGAIN = frozenset(outcome for outcome, rule in RULES.items() if rule.retry is Retry.POLICY)
+"""Outcomes after which a person may be called again by the retry policy."""
+
+
+def look(world: World) -> list[str]:
+    """Everything that is wrong in this world."""
+    return [f"{check.__name__.strip('_')}: {words}" for check in CHECKS for words in check(world)]
+
+
+def _uncaught(world: World) -> Iterator[str]:
+    """Nothing raised where nobody caught it."""
+    for what, error in world.loop.errors:
+        yield f"{what}: {error!r}"
+
+
+# Promise 1
+
+
+def _sent_once(world: World) -> Iterator[str]:
+    """No call id is ever sent to a PBX twice."""
+    executed: Counter[str] = Counter()
+    for sim in world.pbxs:
+        executed.update(sim.originates)
+    for call_id, times in executed.items():
+        if times > 1:
+            yield f"the Originate of {call_id} was executed {times} times"
+        if call_id not in world.calls:
+            yield f"the Originate of {call_id}, which nobody claimed, was executed"
+    for call in world.calls.values():
+        if call.written > 1:
+            yield f"the Originate of {call.call_id} was written {call.written} times"
+
+
+def _rung_again(world: World) -> Iterator[str]:
+    """A further call of a row starts only on evidence that the last one cannot have rung, or by the retry policy."""
+    by_row: dict[int, list[Invite]] = {}
+    for invite in world.carrier.invites:
+        by_row.setdefault(world.calls[invite.call_id].row_id, []).append(invite)
+    for row_id, invites in by_row.items():
+        for before, after in zip(invites, invites[1:], strict=False):
+            if (words := _why_not_again(world, before, after)) is not None:
+                yield f"row {row_id}: {after.call_id} after {before.call_id}: {words}"
+
+
+def _why_not_again(world: World, before: Invite, after: Invite) -> str | None:
+    if _forgotten(world, before, after):
+        return None
+    if before.ended_at is None or before.ended_at > after.at:
+        return "two calls at once"
+    if not before.may_have_rung and before.end is End.CARRIER and before.story.outcome not in AGAIN:
+        return None  # Refused before anything rang.
+    first, second = world.calls[before.call_id], world.calls[after.call_id]
+    if second.attempt <= first.attempt:
+        return f"rung again for free (attempts {first.attempt} and {second.attempt})"
+    happened = truth(before)
+    if happened in AGAIN or world.words.get(before.call_id) in HANDLERS_NO:
+        return None
+    return f"the last one was {happened.value}"
+
+
+def _forgotten(world: World, before: Invite, after: Invite) -> bool:
+    """The database forgot the first call when it was restored, and whoever made the second could not know of it."""
+    if world.restored_at is None or world.backup is None:
+        return False
+    first, second = world.calls[before.call_id], world.calls[after.call_id]
+    if not world.backup[0] <= first.claimed_at <= world.restored_at <= second.claimed_at:
+        return False
+    machine = world.processes[second.process][0]
+    return machine.name in world.lost_folders or world.processes[first.process][0] is not machine
+
+
+def _one_call_per_person(world: World) -> Iterator[str]:
+    """No person has two calls at once."""
+    last: dict[str, Invite] = {}
+    for invite in world.carrier.invites:
+        before = last.get(invite.number)
+        at_once = before is not None and (before.ended_at is None or before.ended_at > invite.at)
+        if before is None or not at_once or _forgotten(world, before, invite):
+            pass
+        elif world.calls[before.call_id].row_id not in world.touched:  # A live row that is deleted holds nobody.
+            yield f"{invite.number} is in {before.call_id} and {invite.call_id} at once"
+        last[invite.number] = invite
+
+
+# Promise 2
+
+
+def _rows_end(world: World) -> Iterator[str]:
+    """Every row ends, and with an outcome."""
+    for row in world.store.rows.values():
+        if row.status not in FINAL:
+            yield f"row {row.id} is {row.status} (call {row.call_id})"
+        elif row.status == "done" and row.outcome is None:
+            yield f"row {row.id} is done without an outcome"
+
+
+# Promises 3 and 4
+
+
+def _outcomes_stored(world: World) -> Iterator[str]:
+    """What reached the outbox is stored, and is what the carrier did."""
+    for call in world.calls.values():
+        invites = world.carrier.of(call.call_id)
+        words = [word for _, machine, word in call.synced if machine in world.kept_folders()]
+        known = {word for word in words if word != Outcome.UNKNOWN}
+        for word in {word for _, _, word in call.synced} - {Outcome.UNKNOWN}:
+            if not _is_true(world, call, invites, Outcome(word)):
+                seen = [f"{i.story.name}, ended by {i.end}" for i in invites]
+                yield f"{call.call_id} was told as {word}; the carrier: {seen or 'never saw it'}"
+        stored = world.stored(call.call_id)
+        if known and stored is not None and stored not in known and not _by_handler(world, call, stored):
+            yield f"{call.call_id}: {sorted(known)} reached a disk, {stored} is stored"
+
+
+def _by_handler(world: World, call: Call, stored: str) -> bool:
+    return stored == Outcome.VOICEMAIL and world.words.get(call.call_id) in HANDLERS_NO
+
+
+def _is_true(world: World, call: Call, invites: list[Invite], told: Outcome) -> bool:
+    """Did the carrier do that?"""
+    if told is Outcome.BLOCKED:
+        return not invites
+    if not invites:
+        return told in {Outcome.TRUNK_UNAVAILABLE, Outcome.PBX_ERROR, Outcome.CANCELED}
+    happened = truth(invites[-1])
+    if happened is told:
+        return True
+    if told is Outcome.CANCELED:
+        return call.row_id in world.canceled | world.touched
+    answered = {Outcome.ANSWERED, Outcome.AI_FAILED}
+    return told in answered and invites[-1].answered_at is not None
+
+
+def _unknown_only_in_the_dark(world: World) -> Iterator[str]:
+    """`unknown` only where something was, or may have been, missed by whoever owned the call."""
+    for call in world.calls.values():
+        if world.stored(call.call_id) != Outcome.UNKNOWN or call.late:
+            continue
+        if world.restored_at is not None and call.claimed_at < world.restored_at:
+            continue  # The database forgot what it had been told.
+        invites = world.carrier.of(call.call_id)
+        ended = invites[-1].ended_at if invites and invites[-1].ended_at is not None else world.now
+        if invites and invites[-1].end is End.PBX:
+            continue
+        machine = world.processes[call.process][0]
+        # A loss just before is not noticed at once, one just after may have kept the end from being told.
+        since, until = call.claimed_at - NOTICED_SECONDS, ended + NOTICED_SECONDS
+        owners = [p for p, (m, _, _) in world.processes.items() if m is machine]
+        at = [at for what in (*owners, machine.pbx) for at in world.disturbances.get(what, ())]
+        if not any(since <= one <= until for one in at):
+            yield f"{call.call_id} ended as unknown though nothing was missed between {since:.1f} and {until:.1f}"
+
+
+def _unsent_is_released(world: World) -> Iterator[str]:
+    """A row whose Originate no PBX took is no `unknown`, if the claimant came back in time and the journal was kept."""
+    for call in world.calls.values():
+        if world.stored(call.call_id) != Outcome.UNKNOWN or any(call.call_id in sim.accepted for sim in world.pbxs):
+            continue
+        if call.late:
+            continue
+        machine = world.processes[call.process][0]
+        if world.disturbances.get(machine.pbx) or not world.kept_its_calls(machine, call.claimed_at):
+            continue
+        yield f"{call.call_id} was never executed, its claimant came back, and yet it ended as unknown"
+
+
+# Promises 5, 6, 7
+
+
+def _calls_live_on(world: World) -> Iterator[str]:
+    """Only a canceled call is hung up."""
+    for invite in world.carrier.invites:
+        row = world.calls[invite.call_id].row_id
+        if invite.end is End.HANGUP and row not in world.canceled:
+            yield f"{invite.call_id} was hung up and nobody had asked for it"
+
+
+def _limits(world: World) -> Iterator[str]:
+    """Limits are kept: calls through a PBX, and of a user."""
+    if world.restored_at is not None:
+        return  # It counts what it knows.
+    most = int(world.machines[0].settings["MAX_CALLS"])
+    per_user = int(world.machines[0].settings["MAX_CALLS_PER_USER"])
+    steps: list[tuple[float, int, Invite]] = []
+    for invite in world.carrier.invites:
+        steps += [(invite.at, 1, invite), (invite.ended_at or world.now, -1, invite)]
+    live: Counter[str] = Counter()
+    for _, step, invite in sorted(steps, key=lambda one: one[:2]):
+        user = world.user_of(world.calls[invite.call_id].row_id)
+        live[invite.pbx] += step
+        live[user] += step
+        if live[invite.pbx] > most:
+            yield f"{live[invite.pbx]} calls through {invite.pbx} with a limit of {most}"
+        if live[user] > per_user:
+            yield f"{live[user]} calls of user {user} with a limit of {per_user}"
+
+
+def _claims_by_the_holder(world: World) -> Iterator[str]:
+    """Nothing is claimed without the lease of the PBX."""
+    for call_id in world.claims_of_nobody:
+        yield f"{call_id} was claimed by an adapter that does not hold the PBX"
+
+
+def _no_call_into_a_void(world: World) -> Iterator[str]:
+    """Nobody is called while the AI is not there."""
+    for sim in world.pbxs:
+        for call_id in sim.into_void:
+            yield f"{call_id} was placed though the AI's extension had long been gone"
+
+
+# Counters and leaks
+
+
+def _counters_agree(world: World) -> Iterator[str]:
+    """The row's count of tries is the number of its calls that spent one."""
+    spent: Counter[int] = Counter()
+    for call in world.calls.values():
+        stored = world.stored(call.call_id)
+        invites = world.carrier.of(call.call_id)
+        if stored is None:
+            continue
+        rang = stored == Outcome.CANCELED and any(invite.may_have_rung for invite in invites)
+        spent[call.row_id] += RULES[Outcome(stored)].spends_attempt or rang
+    for row in world.store.rows.values():
+        if row.id in world.touched or world.restored_at is not None or row.id in world.canceled:
+            continue
+        if row.attempts != spent[row.id]:
+            yield f"row {row.id} counts {row.attempts} tries, its calls {spent[row.id]}"
+        if row.attempts > row.max_attempts:
+            yield f"row {row.id} counts {row.attempts} tries of at most {row.max_attempts}"
+
+
+def _nothing_leaks(world: World) -> Iterator[str]:
+    """Once all rows have ended, nothing is left inside an adapter."""
+    for machine in world.machines:
+        if machine.daemon is None or machine.process is None or not machine.process.alive:
+            continue
+        for what, count in _inside(machine):
+            if count:
+                yield f"{machine.name} still holds {count} {what}"
+
+
+def _inside(machine: Machine) -> Iterator[tuple[str, int]]:
+    daemon: Any = machine.daemon
+    yield "calls on the board", len(daemon._follower._board)
+    yield "doubts", len(daemon._follower._doubts)
+    yield "known calls", len(daemon._follower._known)
+    yield "hang-ups", len(daemon._follower._hang_ups)
+    yield "unsent rows", daemon._dialer.backlog + daemon._dialer.sending
+    yield "records", daemon._parts.outbox.count
+    yield "places of the window", daemon._parts.link._awaiting
+
+
+def _adapters_come_back(world: World) -> Iterator[str]:
+    """When all is well again, every adapter that is wanted runs."""
+    for machine in world.machines:
+        if machine.wanted and (machine.process is None or not machine.process.alive):
+            yield f"{machine.name} is down; exits {machine.exits[-5:]}"
+
+
+CHECKS = (
+    _uncaught,
+    _sent_once,
+    _rung_again,
+    _one_call_per_person,
+    _rows_end,
+    _outcomes_stored,
+    _unknown_only_in_the_dark,
+    _unsent_is_released,
+    _calls_live_on,
+    _limits,
+    _claims_by_the_holder,
+    _no_call_into_a_void,
+    _counters_agree,
+    _nothing_leaks,
+    _adapters_come_back,
+)

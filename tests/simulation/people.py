@@ -1,0 +1,79 @@
+"""The people of a world: who inserts rows, cancels and deletes them, and the AI handler that writes its word."""
+
+from functools import partial
+from typing import TYPE_CHECKING
+
+from tests.simulation.pbx import SimPbx
+
+if TYPE_CHECKING:
+    from tests.simulation.world import World
+
+ROWS = (20, 34)
+TROUBLED_SECONDS = (90.0, 260.0)
+
+
+def plan(world: "World") -> None:
+    """Draw what they will do."""
+    dice = world.random
+    world.troubled_seconds = dice.uniform(*TROUBLED_SECONDS)
+    rows = dice.randint(*ROWS)
+    batches = dice.randint(2, 6)
+    for number in range(batches):
+        share = rows * (number + 1) // batches - rows * number // batches
+        world.later(dice.uniform(0.0, 0.8 * world.troubled_seconds), _insert, world, share)
+    if dice.random() < 0.6:
+        for _ in range(dice.randint(1, 4)):
+            world.later(dice.uniform(5.0, world.troubled_seconds), _cancel, world)
+    if dice.random() < 0.1:
+        world.later(dice.uniform(20.0, world.troubled_seconds), _delete, world)
+    world.always["answered"] = partial(_handler, world)
+
+
+def _insert(world: "World", share: int) -> None:
+    from tests.simulation.world import NUMBERS, USERS  # noqa: PLC0415  # It knows us.
+
+    dice = world.random
+    numbers = dice.sample(NUMBERS, share)
+    for number in numbers:
+        later = dice.random() < 0.1
+        world.insert(
+            user_id=dice.choice(USERS),
+            phone_number=number,
+            max_attempts=dice.choice((1, 1, 2, 3)),
+            retry_seconds=dice.choice((10, 30, 90)),
+            expires_at=world.clock + dice.choice((120.0, 600.0, 1200.0)),
+            not_before=world.clock + dice.uniform(1.0, 60.0) if later else None,
+        )
+    world.ring()
+
+
+def _cancel(world: "World") -> None:
+    live = [row.id for row in world.store.rows.values() if row.status in {"queued", "dialing", "talking"}]
+    if live:
+        row = world.random.choice(live)
+        world.canceled.add(row)
+        world.trace("cancel", row=row)
+        world.store.cancel(row, "an operator", world.clock)
+
+
+def _delete(world: "World") -> None:
+    rows = [row.id for row in world.store.rows.values()]
+    if rows:
+        row = world.random.choice(rows)
+        world.touched.add(row)
+        world.trace("delete", row=row)
+        world.store.delete_row(row, world.clock)
+
+
+def _handler(world: "World", _pbx: SimPbx, call_id: str) -> None:
+    """The AI handler says something about an answered call, in its own time."""
+    dice = world.random
+    if dice.random() < 0.4:
+        word = dice.choice(("completed", "completed", "ended", "voicemail", "no-answer"))
+        world.later(dice.uniform(0.5, 90.0), _say, world, call_id, word)
+
+
+def _say(world: "World", call_id: str, word: str) -> None:
+    if world.store.handler_word(call_id, word, world.clock):
+        world.words[call_id] = word
+        world.trace("handler", call=call_id, word=word)
