@@ -6,6 +6,7 @@ from typing import Any
 
 from adapter.core.model import Outcome
 from adapter.core.outcomes import RULES, Retry
+from adapter.dialer import FRESH_SECONDS
 from tests.simulation.carrier import End, Invite, truth
 from tests.simulation.world import Call, Machine, World
 
@@ -13,6 +14,9 @@ FINAL = frozenset({"done", "canceled"})
 
 HANDLERS_NO = frozenset({"voicemail", "no-answer"})
 """Words of the AI handler that make an answered call one with a machine."""
+
+FROZEN_SECONDS = 41.0
+"""Longest time for which a PBX is frozen here: it cannot end a call meanwhile."""
 
 NOTICED_SECONDS = 30.0
 """After so long a dead connection is noticed by both sides (ping 10 s, its answer 5 s), and the last word is out."""
@@ -48,6 +52,13 @@ def _sent_once(world: World) -> Iterator[str]:
     for call in world.calls.values():
         if call.written > 1:
             yield f"the Originate of {call.call_id} was written {call.written} times"
+
+
+def _sent_fresh(world: World) -> Iterator[str]:
+    """Only a young claim is sent: an old one may be somebody else's by now."""
+    for call in world.calls.values():
+        if call.written and call.written_at - call.claimed_at > FRESH_SECONDS + 0.001:
+            yield f"{call.call_id} was sent {call.written_at - call.claimed_at:.1f} s after its claim"
 
 
 def _rung_again(world: World) -> Iterator[str]:
@@ -120,7 +131,7 @@ def _outcomes_stored(world: World) -> Iterator[str]:
     """What reached the outbox is stored, and is what the carrier did."""
     for call in world.calls.values():
         invites = world.carrier.of(call.call_id)
-        words = [word for _, machine, word in call.synced if machine in world.kept_folders()]
+        words = [word for _, machine, word in (*call.synced, *call.told) if machine in world.kept_folders()]
         known = {word for word in words if word != Outcome.UNKNOWN}
         for word in {word for _, _, word in call.synced} - {Outcome.UNKNOWN}:
             if not _is_true(world, call, invites, Outcome(word)):
@@ -157,6 +168,8 @@ def _unknown_only_in_the_dark(world: World) -> Iterator[str]:
             continue
         if world.restored_at is not None and call.claimed_at < world.restored_at:
             continue  # The database forgot what it had been told.
+        if any(machine not in world.kept_folders() for _, machine, _ in (*call.synced, *call.told)):
+            continue  # The outcome was seen, and went with its disk before Supabase could be told.
         invites = world.carrier.of(call.call_id)
         ended = invites[-1].ended_at if invites and invites[-1].ended_at is not None else world.now
         if invites and invites[-1].end is End.PBX:
@@ -194,14 +207,25 @@ def _calls_live_on(world: World) -> Iterator[str]:
             yield f"{invite.call_id} was hung up and nobody had asked for it"
 
 
+def _longest_call(world: World) -> Iterator[str]:
+    """The PBX itself ends a call, whatever becomes of the adapter."""
+    settings = world.machines[0].settings
+    most = int(settings["RING_SECONDS"]) + int(settings["MAX_CALL_SECONDS"]) + FROZEN_SECONDS
+    for invite in world.carrier.invites:
+        if (length := (invite.ended_at or world.now) - invite.at) > most:
+            yield f"{invite.call_id} lasted {length:.0f} s"
+
+
 def _limits(world: World) -> Iterator[str]:
     """Limits are kept: calls through a PBX, and of a user."""
-    if world.restored_at is not None:
-        return  # It counts what it knows.
+    if world.restored_at is not None or world.clocks_jumped:
+        return  # The database counts what it knows. (A jump of the wall clock: see KNOWN.)
     most = int(world.machines[0].settings["MAX_CALLS"])
     per_user = int(world.machines[0].settings["MAX_CALLS_PER_USER"])
     steps: list[tuple[float, int, Invite]] = []
     for invite in world.carrier.invites:
+        if world.calls[invite.call_id].row_id in world.touched:
+            continue  # A live row that is deleted counts no more.
         steps += [(invite.at, 1, invite), (invite.ended_at or world.now, -1, invite)]
     live: Counter[str] = Counter()
     for _, step, invite in sorted(steps, key=lambda one: one[:2]):
@@ -209,9 +233,9 @@ def _limits(world: World) -> Iterator[str]:
         live[invite.pbx] += step
         live[user] += step
         if live[invite.pbx] > most:
-            yield f"{live[invite.pbx]} calls through {invite.pbx} with a limit of {most}"
+            yield f"{live[invite.pbx]} calls through {invite.pbx} with a limit of {most} ({invite.call_id})"
         if live[user] > per_user:
-            yield f"{live[user]} calls of user {user} with a limit of {per_user}"
+            yield f"{live[user]} calls of user {user} with a limit of {per_user} ({invite.call_id})"
 
 
 def _claims_by_the_holder(world: World) -> Iterator[str]:
@@ -270,6 +294,18 @@ def _inside(machine: Machine) -> Iterator[tuple[str, int]]:
     yield "places of the window", daemon._parts.link._awaiting
 
 
+def _nothing_refused(world: World) -> Iterator[str]:
+    """The database can take every record."""
+    for words in world.refused:
+        yield words
+
+
+def _no_operator_needed(world: World) -> Iterator[str]:
+    """Nobody has to move a STATE_DIR away which nobody has touched."""
+    if world.moved_away and not world.folder_faults:
+        yield f"{world.moved_away} folders had to be moved away"
+
+
 def _adapters_come_back(world: World) -> Iterator[str]:
     """When all is well again, every adapter that is wanted runs."""
     for machine in world.machines:
@@ -280,6 +316,7 @@ def _adapters_come_back(world: World) -> Iterator[str]:
 CHECKS = (
     _uncaught,
     _sent_once,
+    _sent_fresh,
     _rung_again,
     _one_call_per_person,
     _rows_end,
@@ -287,10 +324,13 @@ CHECKS = (
     _unknown_only_in_the_dark,
     _unsent_is_released,
     _calls_live_on,
+    _longest_call,
     _limits,
     _claims_by_the_holder,
     _no_call_into_a_void,
     _counters_agree,
     _nothing_leaks,
+    _nothing_refused,
+    _no_operator_needed,
     _adapters_come_back,
 )

@@ -11,6 +11,7 @@ from random import Random
 from signal import SIGTERM
 from typing import TYPE_CHECKING, Any
 
+from adapter.exits import EXIT_BUSY
 from tests.simulation.disk import FOLDERS, Folder
 from tests.simulation.loop import Process
 from tests.simulation.pbx import Connection, SimPbx
@@ -83,7 +84,7 @@ def heal(world: "World") -> None:
 def attend(world: "World") -> None:
     """After the healing: an operator reads why an adapter is refused, and does what it says."""
     for machine in world.machines:
-        if machine.wanted and machine.exits and machine.exits[-1] in {75, 78}:
+        if machine.wanted and machine.exits and machine.exits[-1] == EXIT_BUSY:
             world.operator_moves_folder_away(machine)
             world.restart(machine)
 
@@ -228,6 +229,7 @@ def _clock_jump(world: "World", dice: Random) -> bool:
     machine.wall_offset += dice.choice((-1, 1)) * dice.choice((0.5, 3.0, 90.0, 3600.0, 86400.0))
     machine.process.wall_offset = machine.wall_offset
     world.disturbed(machine.process)
+    world.clocks_jumped = True
     return True
 
 
@@ -474,7 +476,7 @@ def _folder_cloned(world: "World", dice: Random) -> bool:
         return False
     path = f"{machine.path}-clone{world.now:.3f}"
     FOLDERS[path] = machine.folder.clone()
-    world.seen("STATE_DIR lost, shared, cloned, rolled back")
+    world.folder_touched()
     world.start(machine, path=path)
     return True
 
@@ -483,7 +485,7 @@ def _folder_shared(world: "World", dice: Random) -> bool:
     machine = _machine(world, dice)
     if machine is None:
         return False
-    world.seen("STATE_DIR lost, shared, cloned, rolled back")
+    world.folder_touched()
     world.start(machine, path=machine.path)
     return True
 

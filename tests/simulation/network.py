@@ -5,11 +5,12 @@ although nobody hears the answer, and sometimes long after the asker has given i
 """
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from random import Random
 from typing import Any, Protocol, Self
 
+from adapter.core.model import Record
 from adapter.supabase_io.database import DatabaseAway, DatabaseRefused, Registered, SyncReply, SyncRequest
 from adapter.supabase_io.doorbell import BellState, BellStatus
 from tests.simulation.loop import PROCESS, Process
@@ -65,6 +66,10 @@ class Around(Protocol):
 
     def daemon_made(self, process: Process, daemon: object) -> None:
         """The daemon of a process."""
+        ...
+
+    def taken(self, process: Process, records: Iterable[Record]) -> None:
+        """An outbox has these records."""
         ...
 
     def asked(

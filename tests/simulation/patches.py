@@ -7,7 +7,7 @@ import logging
 import os
 import random
 import uuid
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -18,6 +18,7 @@ import adapter.daemon
 import adapter.follower
 import adapter.pbx.session
 import adapter.supabase_io.outbox
+from adapter.core.model import Record
 from adapter.daemon import Daemon
 from adapter.supabase_io import outbox_file, statedir
 from adapter.watchdog import Watchdog
@@ -48,6 +49,10 @@ class SimDaemon(Daemon):
     def __init__(self, *args: Any) -> None:
         super().__init__(*args)
         network.WORLD[-1].daemon_made(PROCESS.get(), self)
+
+    async def _store(self, records: Sequence[Record]) -> None:
+        await super()._store(records)
+        network.WORLD[-1].taken(PROCESS.get(), records)
 
 
 async def _no_health_file(_path: Path, _status: Callable[[], Mapping[str, object]]) -> None:

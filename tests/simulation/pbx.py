@@ -508,7 +508,7 @@ class SimPbx:
         self.world.trace("pbx takes", pbx=self.name, call=call_id)
         self.taken_without_ai(call_id)
         values = dict(variable.split("=", 1) for variable in variables)
-        entry = next((name, value) for name, value in values.items() if name.startswith("DB("))
+        entry = next(((name, value) for name, value in values.items() if name.startswith("DB(")), ("DB(/-1)", ""))
         call = PbxCall(
             call_id=call_id,
             number=fields["Channel"].partition("/")[2].partition("@")[0],

@@ -1,7 +1,8 @@
 """One world: adapters, PBXs, a project, people, and faults; one seed decides everything.
 
 `World(seed).live()` builds it, lets it live through its troubled time, heals everything and waits until every row has
-ended; `checks.py` then looks whether the promises were kept. The real daemon (`adapter.daemon._main`) runs in each process.
+ended; `checks.py` then looks whether the promises were kept. The real daemon (`adapter.daemon._main`) runs in each
+process.
 """
 
 import asyncio
@@ -14,6 +15,7 @@ from random import Random
 from typing import Any
 
 import adapter.daemon
+from adapter.core.model import OutcomeRecord, Record
 from adapter.settings import Settings, read
 from adapter.supabase_io.database import Registered, SyncReply
 from tests.simulation import network, pbx
@@ -86,6 +88,9 @@ class Call:
     written: int = 0
     written_at: float = 0.0
     responded: bool = False
+    told: list[tuple[float, str, str]] = field(default_factory=list)
+    """When, on which machine, which outcome the outbox took: from here on it must not be lost."""
+
     synced: list[tuple[float, str, str]] = field(default_factory=list)
     """When, by which machine, which outcome reached a disk."""
 
@@ -146,6 +151,12 @@ class World(pbx.World):
         """Machines whose STATE_DIR was lost or went back: what was only there is gone."""
 
         self.healed_at = 0.0
+        self.refused: list[str] = []
+        """Records that the database could not take."""
+
+        self.folder_faults = 0
+        self.moved_away = 0
+        self.clocks_jumped = False
         self.claims_of_nobody: list[str] = []
         network.WORLD.append(self)
 
@@ -285,17 +296,30 @@ class World(pbx.World):
         if not second:
             machine.daemon = daemon
 
+    def taken(self, process: Process, records: Iterable[Record]) -> None:
+        """The outbox has these: its caller believes from here on that they cannot be lost."""
+        if not process.alive:
+            return
+        for record in records:
+            if isinstance(record, OutcomeRecord) and (call := self.calls.get(record.call_id)) is not None:
+                call.told.append((self.now, self.processes[process][0].name, record.ending.outcome.value))
+
     # -- what goes wrong with folders and the database, and what an operator does about it
+
+    def folder_touched(self) -> None:
+        """Somebody does with a STATE_DIR what nobody should."""
+        self.folder_faults += 1
+        self.seen("STATE_DIR lost, shared, cloned, rolled back")
 
     def lose_folder(self, machine: Machine) -> None:
         """Its disk is gone; an empty one takes its place."""
-        self.seen("STATE_DIR lost, shared, cloned, rolled back")
+        self.folder_touched()
         self.lost_folders.add(machine.name)
         self.new_folder(machine.path)
 
     def roll_back(self, machine: Machine, backup: Folder) -> None:
         """Its folder is restored from a backup."""
-        self.seen("STATE_DIR lost, shared, cloned, rolled back")
+        self.folder_touched()
         self.trace("rolled back", machine=machine.name)
         self.lost_folders.add(machine.name)
         machine.folder.restore(backup)
@@ -306,6 +330,7 @@ class World(pbx.World):
             machine.process.die()
         machine.exits.clear()
         self.trace("moved away", machine=machine.name)
+        self.moved_away += 1
         self.lost_folders.add(machine.name)
         self.new_folder(machine.path)
 
@@ -315,6 +340,7 @@ class World(pbx.World):
             return
         at, snapshot = self.backup
         self.restored_at = self.now
+        self.folder_faults += 1
         self.trace("restored", to=f"{at:.3f}")
         self.store.restore(snapshot)
         if any(call.claimed_at > at for call in self.calls.values()):
@@ -355,6 +381,7 @@ class World(pbx.World):
         if isinstance(reply, Registered):
             if reply.accepted and not second:
                 machine.adapter = adapter_id
+                machine.exits.clear()
             self.trace("registered", process=process.name, accepted=reply.accepted, open=len(reply.open), lost=lost)
             self.fire("registered", process)
             return
@@ -386,6 +413,7 @@ class World(pbx.World):
             self.fire("recorded", process)
         if reply.refused:
             self.trace("refused", process=process.name, refused=reply.refused)
+            self.refused += [words for _, words in reply.refused]
 
     def wrote(self, process: Process, connection: Connection, call_id: str) -> None:
         """An Originate is handed to the kernel."""
@@ -480,10 +508,11 @@ class World(pbx.World):
         """Every row has ended and nothing waits to be told."""
         if any(row.status in {"queued", "dialing", "talking"} for row in self.store.rows.values()):
             return False
-        return not any(self._waits(machine) for machine in self.machines)
+        return not any(self._waits(machine) for machine in self.machines if machine.wanted)
 
     def _waits(self, machine: Machine) -> bool:
-        return bool(machine.wanted and machine.folder.file.records)
+        alive = machine.process is not None and machine.process.alive
+        return not alive or bool(machine.exits) or bool(machine.folder.file.records)
 
     # -- what the checks ask
 

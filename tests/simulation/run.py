@@ -1,0 +1,191 @@
+"""Runs worlds: one seed, or many on all cores, and tells what became of them.
+
+A seed that breaks a promise is told with the command that replays it, and its trace.
+"""
+
+import argparse
+import logging
+import multiprocessing
+import os
+import statistics
+import sys
+import time
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+
+from tests.simulation import checks, faults
+from tests.simulation.loop import PROCESS
+from tests.simulation.patches import chance, simulated
+from tests.simulation.world import World
+
+CHUNK = 20
+"""Seeds that a worker takes at once."""
+
+LINES = (
+    "claim and Originate written",
+    "Originate and its Response",
+    "Response and end of call",
+    "end of call and write",
+    "claim answered, answer lost",
+    "PBX restarts",
+    "Supabase away",
+    "adapter gone for good",
+    "database restored",
+    "STATE_DIR lost, shared, cloned, rolled back",
+)
+"""The lines of the crash table (design, section 8), as `World.seen` counts them."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Result:
+    """What became of one world."""
+
+    seed: int
+    problems: tuple[str, ...]
+    rows: int
+    calls: int
+    seconds: float
+    faults: Counter[str]
+    coverage: Counter[str]
+    lines: tuple[str, ...] = ()
+
+
+class _Told(logging.Handler):
+    """The daemons' own words go into the trace."""
+
+    def __init__(self, world: World) -> None:
+        super().__init__(logging.INFO)
+        self._world = world
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """One line."""
+        process = PROCESS.get(None)
+        fields = getattr(record, "fields", {})
+        self._world.trace("log", process=process.name if process else "-", says=record.getMessage(), **fields)
+
+
+def run(seed: int, *, tracing: bool = False, telling: bool = False) -> Result:
+    """Let one world live, inside `simulated`. `telling`: what the daemons log stands in the trace."""
+    with chance(seed):
+        world = World(seed, tracing=tracing)
+        handler = _Told(world)
+        if telling:
+            logging.getLogger("adapter").addHandler(handler)
+            logging.getLogger("adapter").setLevel(logging.INFO)
+        try:
+            world.live()
+            return Result(
+                seed=seed,
+                problems=tuple(checks.look(world)),
+                rows=len(world.users),
+                calls=len(world.carrier.invites),
+                seconds=world.now,
+                faults=world.faults,
+                coverage=world.coverage,
+                lines=tuple(world.lines or ()),
+            )
+        finally:
+            logging.getLogger("adapter").removeHandler(handler)
+            world.close()
+
+
+def run_all(seeds: Sequence[int], jobs: int) -> Iterator[Result]:
+    """Many worlds, on so many cores; results come in any order."""
+    chunks = [seeds[at : at + CHUNK] for at in range(0, len(seeds), CHUNK)]
+    if jobs <= 1:
+        yield from (result for chunk in chunks for result in _chunk(chunk))
+        return
+    with multiprocessing.get_context("spawn").Pool(jobs) as pool:
+        for results in pool.imap_unordered(_chunk, chunks):
+            yield from results
+
+
+def _chunk(seeds: Sequence[int]) -> list[Result]:
+    with simulated():
+        return [run(seed) for seed in seeds]
+
+
+@dataclass(slots=True)
+class Summary:
+    """What many worlds had in common."""
+
+    broken: list[Result] = field(default_factory=list)
+    worlds: int = 0
+    calls: int = 0
+    rows: list[int] = field(default_factory=list)
+    struck: list[int] = field(default_factory=list)
+    """Faults of each world."""
+
+    hours: float = 0.0
+    faults: Counter[str] = field(default_factory=Counter)
+    coverage: Counter[str] = field(default_factory=Counter)
+
+    def add(self, result: Result) -> None:
+        """One more."""
+        self.worlds += 1
+        self.calls += result.calls
+        self.rows.append(result.rows)
+        self.struck.append(result.faults.total())
+        self.hours += result.seconds / 3600
+        self.faults.update(result.faults)
+        self.coverage.update(result.coverage)
+        if result.problems:
+            self.broken.append(result)
+
+    def words(self) -> Iterator[str]:
+        """For people."""
+        yield f"{self.worlds} worlds, {self.calls} calls, {self.hours:.0f} hours of virtual time"
+        yield f"median world: {statistics.median(self.rows):g} rows, {statistics.median(self.struck):g} faults"
+        yield f"faults: {self.faults.total()}"
+        yield from (f"  {self.faults[fault.name]:7d}  {fault.name}" for fault in faults.TABLE)
+        yield "lines of the crash table (design, section 8):"
+        yield from (f"  {self.coverage[line]:7d}  {line}" for line in LINES)
+        yield f"seeds that broke a promise: {len(self.broken)}"
+
+
+def tell(results: Iterable[Result], *, out: int = 3) -> Summary:
+    """Sum up, and tell of each broken seed as it comes (of the first ones with their problems)."""
+    summary = Summary()
+    for result in results:
+        summary.add(result)
+        if result.problems and len(summary.broken) <= out:
+            print(f"seed {result.seed} broke a promise; replay: scripts/simulate --seed {result.seed} -v")
+            print("\n".join(f"  {problem}" for problem in result.problems[:10]), flush=True)
+    return summary
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """The command."""
+    parser = argparse.ArgumentParser(prog="scripts/simulate", description="The real daemon in simulated worlds.")
+    parser.add_argument("--seeds", type=int, metavar="N", help="run so many worlds")
+    parser.add_argument("--from", dest="first", type=int, default=1, metavar="S", help="the first seed (default 1)")
+    parser.add_argument("--seed", type=int, metavar="S", help="replay one world")
+    parser.add_argument("-v", "--verbose", action="store_true", help="with --seed: print its trace")
+    parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, metavar="N", help="cores to use")
+    options = parser.parse_args(arguments)
+    if (options.seed is None) == (options.seeds is None):
+        parser.error("say --seeds N or --seed S")
+    if options.seed is not None:
+        return _replay(options.seed, verbose=options.verbose)
+    begun = time.monotonic()
+    seeds = range(options.first, options.first + options.seeds)
+    summary = tell(run_all(seeds, options.jobs))
+    print("\n".join(summary.words()))
+    print(f"seeds {seeds[0]} to {seeds[-1]} in {time.monotonic() - begun:.0f} s")
+    if summary.broken:
+        print("broken:", *sorted(result.seed for result in summary.broken))
+    return 1 if summary.broken else 0
+
+
+def _replay(seed: int, *, verbose: bool) -> int:
+    with simulated(logging_on=verbose):
+        result = run(seed, tracing=verbose, telling=verbose)
+    print("\n".join(result.lines))
+    print(f"seed {seed}: {result.rows} rows, {result.calls} calls, faults: {dict(result.faults)}")
+    print("\n".join(result.problems) or "every promise was kept")
+    return 1 if result.problems else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
