@@ -1,0 +1,320 @@
+"""`Store`: our SQL functions and tables in memory, for worlds that live thousands of lives a minute.
+
+Each call is one transaction, one after another, as the advisory lock in SQL makes them. Time is an argument. It is held
+against PostgreSQL by tests/simulation/test_store.py, by the same random histories.
+"""
+
+from collections.abc import Callable, Mapping
+from random import Random
+from typing import Any
+from uuid import UUID
+
+from adapter.core.model import ClaimedRow, OpenCall
+from adapter.supabase_io.database import Registered, SyncReply, SyncRequest
+from tests.simulation import store_claim, store_records
+from tests.simulation.store_tables import LIVE, REGION, Adapter, Log, Pbx, Refused, Row, Tables
+
+__all__ = ["Log", "Refused", "Row", "Store"]
+
+LEASE_SECONDS = 60
+
+
+class Store:
+    """A project of Supabase, as adapters and people see it."""
+
+    def __init__(self, random: Random, new_id: Callable[[int, float], str] | None = None) -> None:
+        """`random` makes the call ids, unless `new_id` does (by row and time)."""
+        self._random = random
+        self._tables = Tables(new_id or self._drawn)
+
+    def _drawn(self, _row: int, _now: float) -> str:
+        return str(UUID(int=self._random.getrandbits(128), version=4))
+
+    @property
+    def tables(self) -> Tables:
+        """Everything, for whoever compares it."""
+        return self._tables
+
+    @property
+    def rows(self) -> Mapping[int, Row]:
+        """`call_queue` by id."""
+        return self._tables.rows
+
+    @property
+    def logs(self) -> Mapping[str, Log]:
+        """`call_logs` by call id."""
+        return self._tables.logs
+
+    def live_calls(self, adapter: str | None) -> list[str]:
+        """Calls in the air that this adapter claimed."""
+        return [str(row.call_id) for row in self._tables.open.values() if row.in_air and row.adapter == adapter]
+
+    def stored_outcome(self, call_id: str) -> str | None:
+        """What `call_logs` says how this call ended."""
+        log = self._tables.logs.get(call_id)
+        if log is None or not isinstance(log.metadata, dict):
+            return None
+        outcome: str | None = log.metadata.get("outcome")
+        return outcome
+
+    def snapshot(self) -> Mapping[str, Any]:
+        """A backup of the database."""
+        return self._tables.snapshot()
+
+    def restore(self, kept: Mapping[str, Any]) -> None:
+        """Back to that time, sequences included."""
+        self._tables.restore(kept)
+
+    # -- people, and the AI handler
+
+    def insert(self, *, now: float, **columns: Any) -> int:
+        """A row by its columns; its id, or 0 where its idempotency key is taken. Raises Refused."""
+        return self._tables.insert(now=now, **columns)
+
+    def edit(self, row: int, now: float, **changes: Any) -> bool:
+        """An edit by hand; False if there is no such row. Raises Refused."""
+        found = self._tables.rows.get(row)
+        if found is not None:
+            self._tables.update(found, now, changes, at_work=False)
+        return found is not None
+
+    def cancel(self, row: int, reason: str | None, now: float) -> str:
+        """`call_cancel_v1`: the status the row has now. Raises Refused."""
+        found = self._tables.rows.get(row)
+        if found is None:
+            raise Refused(f"call_queue has no row {row}", "PT404")
+        if found.status not in {"queued", *LIVE}:
+            return found.status
+        words = found.cancel_reason if reason is None else reason[:500]
+        changes = {"cancel_requested": True, "cancel_reason": words}
+        return self._tables.update(found, now, changes, at_work=False).status
+
+    def delete_row(self, row: int, now: float) -> bool:
+        """A person deletes a row of the queue."""
+        return self._tables.delete(row)
+
+    def delete_log(self, call_id: str) -> bool:
+        """A person deletes a call in the app."""
+        return self._tables.logs.pop(call_id, None) is not None
+
+    def handler_word(self, call_id: str, word: str, now: float, **columns: Any) -> bool:
+        """The AI handler writes its status (and other columns) to call_logs; False if the row is not there."""
+        if call_id not in self._tables.logs:
+            return False
+        self._tables.log_update(call_id, {**columns, "status": word, "updated_at": now})
+        return True
+
+    def pause(self, user: str, lane: str | None, paused: bool) -> bool:
+        """Pause a user or one lane of his; False if the turn tables do not know it yet."""
+        turn = self._tables.tenants.get(user) if lane is None else self._tables.lanes.get((user, lane))
+        if turn is not None:
+            turn.paused = paused
+        return turn is not None
+
+    # -- adapters
+
+    def register(  # noqa: PLR0917  # As it is called everywhere.
+        self, adapter: str, expected: int, nonce: str, pbx: str | None, info: Mapping[str, Any], now: float
+    ) -> Registered:
+        """`call_register_v1`."""
+        known = self._tables.adapters.get(adapter)
+        stored = known.incarnation if known is not None else 0
+        if stored != expected and (known is None or (stored, known.nonce) != (expected + 1, nonce)):
+            return Registered(accepted=False, incarnation=stored)
+        made = Adapter(
+            adapter=adapter,
+            incarnation=expected + 1,
+            nonce=nonce,
+            pbx=pbx,
+            info=info,
+            registered_at=now,
+            seen_at=now,
+            steady_since=now,
+        )
+        if known is not None:
+            made.status, made.claim_id = known.status, known.claim_id
+        self._tables.adapters[adapter] = made
+        return Registered(
+            accepted=True,
+            incarnation=expected + 1,
+            now=now,
+            claim_number=self._tables.last_claim,
+            open=self._open(lambda row: row.adapter == adapter),
+        )
+
+    def sync(self, adapter: str, incarnation: int, request: SyncRequest, now: float) -> SyncReply:
+        """`call_sync_v1`."""
+        tables, status = self._tables, request.status
+        recorded, refused, notes = self._record(adapter, request, now)
+        me = tables.adapters.get(adapter)
+        if me is None or me.incarnation != incarnation:
+            current = "not registered" if me is None else me.incarnation
+            notes.append(f"run {incarnation} of this adapter is not the current one ({current})")
+            return SyncReply(
+                now=now, fenced=True, holder=False, lease_until=None, epoch=None, claim_number=tables.last_claim,
+                recorded=recorded, refused=refused, notes=tuple(notes), rows=(), more=False, hangups=(), takeover=(),
+            )  # fmt: skip
+        held, taken, steady = self._heartbeat(me, status, now)
+        holder = held is not None and held.holder == adapter
+        if status.get("region", REGION) != REGION:
+            notes.append(
+                f"the default region is {REGION} here and {status['region']} there: set it to the same in "
+                "call_settings.default_region"
+            )
+        store_claim.housekeep(tables, steady, now)
+        rows, more = self._claim(me, request, holder, now)
+        return SyncReply(
+            now=now,
+            fenced=False,
+            holder=holder,
+            lease_until=held.lease_until if held is not None else None,
+            epoch=held.epoch if held is not None else None,
+            claim_number=tables.last_claim,
+            recorded=recorded,
+            refused=refused,
+            notes=tuple(notes),
+            rows=tuple(_claimed(row) for row in rows),
+            more=more,
+            hangups=self._hangups(adapter, status.get("pbx") if holder else None),
+            takeover=self._open(lambda row: row.pbx == status.get("pbx") and row.adapter != adapter) if taken else (),
+        )
+
+    def _record(
+        self, adapter: str, request: SyncRequest, now: float
+    ) -> tuple[tuple[int, ...], tuple[tuple[int, str], ...], list[str]]:
+        recorded: list[int] = []
+        refused: list[tuple[int, str]] = []
+        notes: list[str] = []
+        for seq, told in request.records:
+            try:
+                note = store_records.record(self._tables, adapter, told, now)
+            except Refused as error:
+                refused.append((seq, f"{error.words} ({error.code})"))
+                continue
+            recorded.append(seq)
+            if note is not None:
+                notes.append(note)
+        return tuple(recorded), tuple(refused), notes
+
+    def _heartbeat(self, me: Adapter, status: Mapping[str, Any], now: float) -> tuple[Pbx | None, bool, bool]:
+        """As `call_heartbeat`: the PBX as this adapter is told of it; was it taken over; is all steady."""
+        name, ready = status.get("pbx"), bool(status.get("ready"))
+        lease = float(status.get("lease_seconds") or LEASE_SECONDS)
+        if me.seen_at is None or me.seen_at < now - lease / 3:
+            me.steady_since, me.ready_since = now, None
+        if not ready:
+            me.ready_since = None
+        elif me.pbx != name or me.ready_since is None:
+            me.ready_since = now
+        steady = me.steady_since is not None and me.steady_since <= now - lease
+        me.seen_at, me.status = now, status
+        if name is None:
+            return None, False, steady
+        me.pbx = name
+        held = self._tables.pbxs.get(name)
+        if held is None:
+            if not ready:
+                return None, False, steady
+            held = Pbx(
+                pbx=name,
+                holder=me.adapter,
+                lease_until=now + lease,
+                trunk=status.get("trunk"),
+                boot=status.get("pbx_boot"),
+                taken_at=now,
+            )
+            self._tables.pbxs[name] = held
+            return held, False, steady
+        return held, self._renew(held, me, status, now, lease), steady
+
+    def _renew(self, held: Pbx, me: Adapter, status: Mapping[str, Any], now: float, lease: float) -> bool:
+        """Renew the lease, or take it; True: the calls of others are handed over."""
+        former, taken = held.former, False
+        if held.holder != me.adapter:
+            free = held.holder is None
+            lapsed = held.lease_until is not None and held.lease_until <= now
+            taken = not free and lapsed and me.ready_since is not None and me.ready_since <= now - lease
+            if not ((free and status.get("ready")) or taken):
+                return False
+            held.epoch += 1
+            held.former, held.holder, held.taken_at = held.holder, me.adapter, now
+        held.lease_until = now + lease
+        if "trunk" in status:
+            held.trunk = status["trunk"]
+        held.boot = status.get("pbx_boot") or held.boot
+        told = status.get("epoch")
+        return taken or (former is not None and told is not None and int(told) < held.epoch)
+
+    def _claim(self, me: Adapter, request: SyncRequest, holder: bool, now: float) -> tuple[list[Row], bool]:
+        claim_id = request.claim_id
+        if claim_id is not None and me.claim_id == claim_id:
+            again = [
+                row
+                for row in self._tables.open.values()
+                if row.in_air and row.claim_id == claim_id and row.adapter == me.adapter
+            ]
+            return sorted(again, key=_by_number), False
+        if claim_id is None or request.room <= 0 or not holder or not request.status.get("ready"):
+            return [], False
+        claim = store_claim.Claim(
+            self._tables, store_claim.Asked(me.adapter, me.incarnation, request.status, claim_id, now)
+        )
+        claim.run(request.room)
+        if claim.got:
+            me.claim_id = claim_id
+        return claim.got, claim.more
+
+    def _hangups(self, adapter: str, held: object) -> tuple[str, ...]:
+        rows = [
+            row
+            for row in self._tables.open.values()
+            if row.cancel_requested
+            and row.in_air
+            and (row.adapter == adapter or (held is not None and row.pbx == held))
+        ]
+        return tuple(str(row.call_id) for row in sorted(rows, key=_by_number))
+
+    def _open(self, wanted: Callable[[Row], bool]) -> tuple[OpenCall, ...]:
+        rows = [row for row in self._tables.open.values() if row.in_air and wanted(row)]
+        return tuple(
+            OpenCall(
+                row=_claimed(row),
+                incarnation=row.incarnation or 0,
+                originated_at=row.originated_at,
+                answered_at=row.answered_at,
+                cancel_requested=row.cancel_requested,
+            )
+            for row in sorted(rows, key=_by_number)
+        )
+
+
+def _by_number(row: Row) -> int:
+    return row.claim_number or 0
+
+
+def _claimed(row: Row) -> ClaimedRow:
+    """As `call_claimed`."""
+    assert row.call_id is not None
+    assert row.claim_number is not None
+    assert row.e164 is not None
+    assert row.claimed_at is not None
+    rung = row.attempts == 0 and not row.faults and row.not_before <= row.created_at
+    return ClaimedRow(
+        row_id=row.id,
+        call_id=row.call_id,
+        claim_number=row.claim_number,
+        attempt=row.attempts + 1,
+        user_id=row.user_id,
+        phone_number=row.phone_number,
+        e164=row.e164,
+        campaign_id=row.campaign_id,
+        contact_id=row.contact_id,
+        prompt_id=row.prompt_id,
+        customer_name=row.customer_name,
+        caller_id=row.caller_id,
+        ring_seconds=row.ring_seconds,
+        variables=row.variables,
+        claimed_at=row.claimed_at,
+        bell_at=row.created_at if rung else None,
+        pbx_boot=row.pbx_boot,
+    )

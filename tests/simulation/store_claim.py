@@ -1,0 +1,257 @@
+"""Sweep and claim in memory: supabase/migrations/…600, function by function and in its order."""
+
+import math
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+from tests.simulation import store_records
+from tests.simulation.store_tables import LIVE, NO_LANE, RULES, Row, Tables, Turn, changed, read_number
+
+MOST = 100
+BATCH = 2000
+PASSES = 6
+NO_LIMIT = 2147483647
+
+
+class Asked(NamedTuple):
+    """Who claims, as what, and when."""
+
+    adapter: str
+    incarnation: int
+    status: Mapping[str, Any]
+    claim_id: str
+    now: float
+
+
+def housekeep(tables: Tables, steady: bool, now: float) -> None:
+    """As `call_housekeep`."""
+    rows = tables.open.values()
+    held = [row for row in rows if row.status == "talking" and row.settle_at is not None and row.settle_at <= now]
+    for row in sorted(held, key=lambda row: (row.settle_at or 0.0, row.id))[:MOST]:
+        store_records.settle_held(tables, row, now)
+    late = [row for row in rows if row.status == "queued" and row.expires_at <= now]
+    for row in sorted(late, key=lambda row: (row.expires_at, row.id))[:MOST]:
+        store_records.end_uncalled(tables, row, "expired before it could be dialed", now)
+    if not steady:
+        return
+    orphans = [row for row in rows if row.in_air and row.deadline is not None and row.deadline <= now]
+    for row in orphans[:MOST]:
+        reason = f"{RULES['unknown'].words}: its adapter was not heard of in time"
+        facts = {"attempt": str(row.attempts + 1), "talk_seconds": "0"}
+        ended = store_records.Ended("unknown", "failed", reason, 0, facts)
+        store_records.end(tables, changed(row, {"ended_at": now}), ended, now)
+
+
+def lane_due(tables: Tables, user: str, lane: str) -> float | None:
+    """As `call_lane_due`."""
+    return min(
+        (
+            row.not_before
+            for row in tables.open.values()
+            if row.status == "queued" and row.user_id == user and row.lane == lane
+        ),
+        default=None,
+    )
+
+
+def turns_refresh(tables: Tables, now: float) -> bool:
+    """As `call_turns_refresh`."""
+    taken, tables.arrivals = tables.arrivals[:BATCH], tables.arrivals[BATCH:]
+    lanes: dict[tuple[str, str], float] = {}
+    users: dict[str, float] = {}
+    for user, lane, due_at in taken:
+        lanes[user, lane] = min(due_at, lanes.get((user, lane), due_at))
+        users[user] = min(due_at, users.get(user, due_at))
+    for at, due_at in lanes.items():
+        _told(tables.lanes.setdefault(at, Turn()), due_at, now)
+    for user, due_at in users.items():
+        _told(tables.tenants.setdefault(user, Turn()), due_at, now)
+    for turn in (*tables.lanes.values(), *tables.tenants.values()):
+        if turn.wake_at is not None and turn.wake_at <= now:
+            turn.ready, turn.wake_at = True, None
+    return len(taken) == BATCH
+
+
+def _told(turn: Turn, due_at: float, now: float) -> None:
+    if due_at <= now:
+        turn.ready = True
+    elif turn.wake_at is None or due_at < turn.wake_at:
+        turn.wake_at = due_at
+
+
+def turns_repair(tables: Tables, now: float) -> None:
+    """As `call_turns_repair`."""
+    if not tables.repaired_at < now - 1.0:
+        return
+    waiting = sorted({(row.user_id, row.lane) for row in tables.open.values() if row.status == "queued"})
+    at = tables.repair
+    for _ in range(100):
+        at = next((place for place in waiting if at is None or place > at), None)
+        if at is None:
+            break
+        tenant, lane = tables.tenants.get(at[0]), tables.lanes.get(at)
+        if tenant is not None and lane is not None and tenant.ready and lane.ready:
+            continue
+        due_at = lane_due(tables, *at)
+        assert due_at is not None
+        soon = max(due_at, now + 10.0)
+        if not all(turn is not None and (turn.ready or _wakes(turn) <= soon) for turn in (tenant, lane)):
+            tables.arrivals.append((*at, due_at))
+    tables.repair, tables.repaired_at = at, now
+
+
+def _wakes(turn: Turn) -> float:
+    return math.inf if turn.wake_at is None else turn.wake_at
+
+
+def claim_row(tables: Tables, row: Row, asked: Asked) -> Row | None:
+    """As `call_claim_row`."""
+    now = asked.now
+    trunk = asked.status.get("trunk")
+    if row.expires_at <= now:
+        store_records.end_uncalled(tables, row, "expired before it could be dialed", now)
+    elif row.cancel_requested:
+        tables.update(row, now, {"cancel_requested": True}, at_work=True)
+    elif row.e164 is None:
+        problem = read_number(row.phone_number).problem or "the phone number is not known to be one"
+        store_records.end_uncalled(tables, row, problem, now)
+    elif row.trunk is not None and row.trunk != trunk:
+        if any(pbx.trunk == row.trunk and (pbx.lease_until or 0.0) > now for pbx in tables.pbxs.values()):
+            tables.update(row, now, {"not_before": now + 5.0, "updated_at": now}, at_work=True)
+        else:
+            store_records.end_uncalled(tables, row, f"the trunk {row.trunk} is not known", now)
+    elif any(other.e164 == row.e164 and other.status in LIVE for other in tables.open.values()):
+        tables.update(row, now, {"not_before": now + 15.0, "updated_at": now}, at_work=True)
+    else:
+        return _claimed(tables, row, asked)
+    return None
+
+
+def _claimed(tables: Tables, row: Row, asked: Asked) -> Row:
+    adapter, incarnation, status, claim_id, now = asked
+    tables.last_claim += 1
+    longest = (
+        _integer(row.ring_seconds, _integer(status.get("ring_seconds"), 30))
+        + _integer(status.get("max_call_seconds"), 900)
+        + 120
+        + _integer(status.get("orphan_seconds"), 1800)
+    )
+    nothing = dict.fromkeys((
+        "originated_at", "ringing_at", "answered_at", "ended_at", "outcome", "ended_reason", "settle_at", "call_facts",
+    ))  # fmt: skip
+    changes = {
+        **nothing, "status": "dialing", "call_id": tables.new_id(row.id, now), "claim_number": tables.last_claim,
+        "claim_id": claim_id, "adapter": adapter, "incarnation": incarnation, "pbx": status.get("pbx"),
+        "pbx_boot": status.get("pbx_boot"), "claimed_at": now, "deadline": now + longest, "updated_at": now,
+    }  # fmt: skip
+    new = tables.update(row, now, changes, at_work=True)
+    facts = {
+        "attempt": str(row.attempts + 1),
+        "claim_number": str(new.claim_number),
+        "pbx": new.pbx,
+        "trunk": row.trunk or status.get("trunk"),
+    }
+    facts = {key: value for key, value in facts.items() if value is not None}
+    tables.log_insert(new, "initiated", duration=None, agent=status.get("agent_id"), facts=facts, now=now)
+    return new
+
+
+def _integer(value: object, default: int) -> int:
+    return default if value is None else int(str(value))
+
+
+class Claim:
+    """As `call_claim`: one run over users and their lanes."""
+
+    def __init__(self, tables: Tables, asked: Asked) -> None:
+        self._tables = tables
+        self._asked = asked
+        self._now = asked.now
+        status = asked.status
+        limits = status.get("limits") or {}
+        self._user_limit = _integer(limits.get("user"), NO_LIMIT)
+        self._lane_limit = _integer(limits.get("campaign"), NO_LIMIT)
+        self._pbx_limit = _integer(limits.get("pbx"), NO_LIMIT)
+        self._pbx = status.get("pbx")
+        self.got: list[Row] = []
+        self.more = False
+
+    def run(self, room: int) -> None:
+        """Claim up to `room` rows."""
+        tables = self._tables
+        arriving = turns_refresh(tables, self._now)
+        if not arriving:
+            turns_repair(tables, self._now)
+        pbx_room = self._pbx_limit - sum(row.in_air and row.pbx == self._pbx for row in tables.open.values())
+        room = min(room, pbx_room, 500)
+        for _ in range(PASSES):
+            if len(self.got) >= room:
+                break
+            users = [user for user, turn in tables.tenants.items() if turn.ready and not turn.paused]
+            users.sort(key=lambda user: (tables.tenants[user].served, user))
+            users = users[: room - len(self.got)]
+            if not users:
+                break
+            share = math.ceil((room - len(self.got)) / len(users))
+            for user in users:
+                if len(self.got) >= room:
+                    break
+                self._user(user, share, room)
+        self.more = arriving or (
+            0 < len(self.got) == room < pbx_room
+            and any(turn.ready and not turn.paused for turn in tables.tenants.values())
+        )
+
+    def _user(self, user: str, share: int, room: int) -> None:
+        tables, now = self._tables, self._now
+        left = self._user_limit - sum(row.in_air and row.user_id == user for row in tables.open.values())
+        full = left <= 0
+        left = min(left, share, room - len(self.got))
+        mine = {lane: turn for (owner, lane), turn in tables.lanes.items() if owner == user}
+        lanes: list[str] = []
+        if left > 0:
+            lanes = sorted(
+                (lane for lane, turn in mine.items() if turn.ready and not turn.paused),
+                key=lambda lane: (mine[lane].served, lane),
+            )[:left]
+        lane_share = math.ceil(left / max(len(lanes), 1))
+        for lane in lanes:
+            if left <= 0:
+                break
+            left -= self._lane(user, lane, min(lane_share, left))
+        told = [turn for turn in mine.values() if turn.ready or turn.wake_at is not None]
+        wake_at = min((turn.wake_at for turn in told if turn.wake_at is not None), default=None)
+        tenant = tables.tenants[user]
+        tables.last_turn += 1
+        tenant.served = tables.last_turn
+        tenant.ready = not full and any(turn.ready and not turn.paused for turn in mine.values())
+        if full:
+            tenant.wake_at = now + 2.0
+        elif any(turn.paused and turn.ready for turn in told):
+            tenant.wake_at = min(now + 5.0, math.inf if wake_at is None else wake_at)
+        else:
+            tenant.wake_at = wake_at
+
+    def _lane(self, user: str, lane: str, room: int) -> int:
+        tables, now = self._tables, self._now
+        mine = [row for row in tables.open.values() if row.user_id == user and row.lane == lane]
+        if self._lane_limit < NO_LIMIT and lane != NO_LANE:
+            room = min(room, self._lane_limit - sum(row.in_air for row in mine))
+        got = 0
+        if room > 0:
+            due = [row for row in mine if row.status == "queued" and row.not_before <= now]
+            due.sort(key=lambda row: (-row.priority, row.not_before, row.id))
+            for row in due[:room]:
+                if (one := claim_row(tables, row, self._asked)) is not None:
+                    self.got.append(one)
+                    got += 1
+        due_at = lane_due(tables, user, lane)
+        turn = tables.lanes[user, lane]
+        tables.last_turn += 1
+        turn.served = tables.last_turn
+        turn.ready = room > 0 and due_at is not None and due_at <= now
+        if room <= 0 and due_at is not None:
+            turn.wake_at = now + 2.0
+        else:
+            turn.wake_at = due_at if due_at is not None and due_at > now else None
+        return got
