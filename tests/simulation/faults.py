@@ -154,9 +154,12 @@ def _crash_at_moment(world: "World", dice: Random) -> bool:
     def act(*args: Any) -> None:
         process = _of_moment(world, dice, args)
         if process is not None and process.alive:
-            process.crash_in = dice.randint(0, 40)
+            process.crash_in = dice.randint(0, dice.choice((4, 12, 40)))
 
-    world.arm(dice.choice(MOMENTS), act)
+    moment = dice.choice(MOMENTS)
+    world.arm(moment, act)
+    if moment == "registered":
+        _crash(world, dice)
     return True
 
 

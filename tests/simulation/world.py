@@ -15,7 +15,7 @@ from random import Random
 from typing import Any
 
 import adapter.daemon
-from adapter.core.model import OutcomeRecord, Record
+from adapter.core.model import OpenCall, OutcomeRecord, Record
 from adapter.settings import Settings, read
 from adapter.supabase_io.database import Registered, SyncReply
 from tests.simulation import network, pbx
@@ -91,6 +91,9 @@ class Call:
     told: list[tuple[float, str, str]] = field(default_factory=list)
     """When, on which machine, which outcome the outbox took: from here on it must not be lost."""
 
+    found: list[tuple[float, Process]] = field(default_factory=list)
+    """When which process was told of it, because another one had claimed it."""
+
     synced: list[tuple[float, str, str]] = field(default_factory=list)
     """When, by which machine, which outcome reached a disk."""
 
@@ -147,8 +150,8 @@ class World(pbx.World):
         self.restored_at: float | None = None
         """The database was restored to an earlier time: what it forgot is nobody's fault here."""
 
-        self.lost_folders: set[str] = set()
-        """Machines whose STATE_DIR was lost or went back: what was only there is gone."""
+        self.lost_folders: dict[str, float] = {}
+        """Machines whose STATE_DIR was lost or went back, and when first: what was only there is gone."""
 
         self.healed_at = 0.0
         self.refused: list[str] = []
@@ -314,14 +317,14 @@ class World(pbx.World):
     def lose_folder(self, machine: Machine) -> None:
         """Its disk is gone; an empty one takes its place."""
         self.folder_touched()
-        self.lost_folders.add(machine.name)
+        self.lost_folders.setdefault(machine.name, self.now)
         self.new_folder(machine.path)
 
     def roll_back(self, machine: Machine, backup: Folder) -> None:
         """Its folder is restored from a backup."""
         self.folder_touched()
         self.trace("rolled back", machine=machine.name)
-        self.lost_folders.add(machine.name)
+        self.lost_folders.setdefault(machine.name, self.now)
         machine.folder.restore(backup)
 
     def operator_moves_folder_away(self, machine: Machine) -> None:
@@ -331,7 +334,7 @@ class World(pbx.World):
         machine.exits.clear()
         self.trace("moved away", machine=machine.name)
         self.moved_away += 1
-        self.lost_folders.add(machine.name)
+        self.lost_folders.setdefault(machine.name, self.now)
         self.new_folder(machine.path)
 
     def restore_database(self) -> None:
@@ -383,6 +386,7 @@ class World(pbx.World):
                 machine.adapter = adapter_id
                 machine.exits.clear()
             self.trace("registered", process=process.name, accepted=reply.accepted, open=len(reply.open), lost=lost)
+            self._found(process, reply.open, lost)
             self.fire("registered", process)
             return
         for row in reply.rows:
@@ -408,12 +412,18 @@ class World(pbx.World):
         if reply.takeover:
             self.trace("takeover", process=process.name, calls=len(reply.takeover), lost=lost)
             self.seen("adapter gone for good")
+            self._found(process, reply.takeover, lost)
         if reply.recorded:
             self.trace("recorded", process=process.name, n=len(reply.recorded), lost=lost)
             self.fire("recorded", process)
         if reply.refused:
             self.trace("refused", process=process.name, refused=reply.refused)
             self.refused += [words for _, words in reply.refused]
+
+    def _found(self, process: Process, calls: Iterable[OpenCall], lost: bool) -> None:
+        for call in calls:
+            if not lost and (known := self.calls.get(call.row.call_id)) is not None:
+                known.found.append((self.now, process))
 
     def wrote(self, process: Process, connection: Connection, call_id: str) -> None:
         """An Originate is handed to the kernel."""
@@ -527,7 +537,7 @@ class World(pbx.World):
 
     def kept_folders(self) -> frozenset[str]:
         """Machines that run and have all that they ever wrote."""
-        return frozenset(machine.name for machine in self.machines if machine.wanted) - self.lost_folders
+        return frozenset(machine.name for machine in self.machines if machine.wanted) - set(self.lost_folders)
 
     def kept_its_calls(self, machine: Machine, since: float) -> bool:
         """This machine was the only one on its PBX, kept its folder, and reached the project soon after every break."""

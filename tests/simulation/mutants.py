@@ -1,0 +1,354 @@
+"""Deliberate faults in the real program, one at a time: the simulation must see each of them, or it proves nothing.
+
+Each mutant is a switch that patches the program for as long as it is on. `find` runs worlds until one breaks a promise.
+"""
+
+import asyncio
+import uuid
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, ExitStack, contextmanager
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any
+from unittest import mock
+
+import adapter.core.call as life
+import adapter.daemon
+import adapter.dialer
+import adapter.follower
+import adapter.pbx.link
+import adapter.supabase_io.outbox
+import adapter.ticker
+from adapter.core.call import Call, Input
+from adapter.core.model import AmiEvent, ClaimedRow, OutcomeRecord, Record, ReleaseCause
+from adapter.core.originate import Originate
+from adapter.core.outcomes import CAUSES, Sense
+from adapter.core.recovery import Journal
+from adapter.daemon import Daemon
+from adapter.dialer import Dialer, Taken
+from adapter.follower import Follower
+from adapter.pbx import PbxLink, Reply, Unsure
+from adapter.supabase_io import outbox_file
+from adapter.supabase_io.database import SyncReply, SyncRequest
+from adapter.supabase_io.outbox import Outbox
+from adapter.supabase_io.statedir import Identity, StateDir
+from adapter.ticker import Ticker
+from tests.simulation import disk, network
+from tests.simulation.loop import PROCESS
+from tests.simulation.run import run
+
+Switch = Callable[[], AbstractContextManager[Any]]
+
+
+@dataclass(frozen=True, slots=True)
+class Mutant:
+    """One fault. `on` patches it in."""
+
+    name: str
+    on: Switch
+
+
+def find(mutant: Mutant, seeds: Sequence[int]) -> tuple[int, str] | None:
+    """The first of these seeds that breaks a promise with the mutant on, and what it says. Inside `simulated`."""
+    with mutant.on():
+        for seed in seeds:
+            if problems := run(seed).problems:
+                return seed, problems[0]
+    return None
+
+
+def _patch(target: Any, name: str, value: Any) -> Switch:
+    return lambda: mock.patch.object(target, name, value)
+
+
+_judge = adapter.follower.judge
+
+
+def _judging(**changes: Any) -> Switch:
+    """Every doubt is judged as if this were so."""
+
+    def judge(call: Any, **facts: Any) -> Any:
+        return _judge(call, **{**facts, **changes})
+
+    return _patch(adapter.follower, "judge", judge)
+
+
+# The link
+
+
+_originate = PbxLink.originate
+
+
+async def _sent_again(self: PbxLink, order: Originate, last_check: Callable[[], str | None] | None = None) -> Reply:
+    reply = await _originate(self, order, last_check)
+    if isinstance(reply, Unsure):
+        while not self.status.connected:
+            await asyncio.sleep(0.5)
+        return await _originate(self, order)
+    return reply
+
+
+async def _unsure_is_not_sent(
+    self: PbxLink, order: Originate, last_check: Callable[[], str | None] | None = None
+) -> Reply:
+    reply = await _originate(self, order, last_check)
+    return adapter.pbx.link.NotSent(reply.reason) if isinstance(reply, Unsure) else reply
+
+
+async def _no_guard(*_: object) -> adapter.pbx.link.Guards:
+    return adapter.pbx.link.Guards(ai=None, trunk=None)
+
+
+_build = adapter.dialer.build
+
+
+def _without(prefix: str) -> Switch:
+    """Originates lack a variable."""
+
+    def build(row: ClaimedRow, plan: Any) -> Originate:
+        whole = _build(row, plan)
+        return replace(whole, headers=tuple(pair for pair in whole.headers if not pair[1].startswith(prefix)))
+
+    return _patch(adapter.dialer, "build", build)
+
+
+# The dialer
+
+
+async def _expected_late(self: Dialer, taken: Taken, originate: Originate) -> None:
+    """The board hears of a call only when its Response is in."""
+    expect = self._follower.expect
+    with mock.patch.object(self._follower, "expect", lambda *_: None):
+        reply = await self._link.originate(originate, lambda: self._stale(taken))
+    expect(taken.row, originate)
+    if isinstance(reply, adapter.pbx.link.Accepted):
+        await self._follower.accepted(taken.row.call_id)
+    elif isinstance(reply, Unsure):
+        self._follower.doubt(taken.row.call_id)
+    else:
+        self._follower.forget(taken.row.call_id)
+        await self._release(taken.row, ReleaseCause.NOT_SENT, "not sent")
+
+
+async def _drops_rows(self: Dialer, _row: ClaimedRow, _cause: ReleaseCause, _why: str) -> None:
+    """What is not sent is forgotten instead of released."""
+
+
+# The follower and the life of a call
+
+
+def _any_leg_ends(call: Call, event: AmiEvent, at: float) -> tuple[Call, Input | None]:
+    """Whatever leg hangs up, the call is over."""
+    heard, moved = _hangup(call, event, at)
+    if event.get("Uniqueid") != call.trunk_leg and call.trunk_leg:
+        leg = AmiEvent(name="Hangup", fields={**event.fields, "Uniqueid": call.trunk_leg}, at=event.at)
+        return _hangup(call, leg, at)
+    return heard, moved
+
+
+_hangup = life._HANDLERS["Hangup"]
+
+
+@contextmanager
+def _by_uniqueid() -> Iterator[None]:
+    """An OriginateResponse belongs to the call whose Uniqueid it names, and Failure is the end."""
+
+    def call_id_of(event: AmiEvent) -> str:
+        if event.name == "OriginateResponse" and event.get("Uniqueid") != "<null>":
+            return event.get("Uniqueid")
+        return _call_id_of(event)
+
+    def response(call: Call, event: AmiEvent, at: float) -> tuple[Call, Input | None]:
+        if event.get("Response") == "Success" or call.answered_at is None:
+            return _response(call, event, at)
+        return replace(call, ended_at=at, down=call.down | {call.trunk_leg}), Input.DOWN
+
+    handlers = {**life._HANDLERS, "OriginateResponse": response}
+    with mock.patch.object(life, "call_id_of", call_id_of), mock.patch.object(life, "_HANDLERS", handlers):
+        yield
+
+
+_call_id_of, _response = life.call_id_of, life._HANDLERS["OriginateResponse"]
+
+
+def _doubts_nothing(self: Follower, _call_id: str) -> None:
+    """An absent call is left on the board."""
+
+
+def _blind_adoption(self: Follower, calls: Sequence[Any], *, ours: bool) -> None:
+    """Calls found open at a start are not looked for."""
+
+
+def _lost_without_gap(call: Call, _now: float, *, alive_at: float | None = None) -> Call:
+    """What was missed while the link was lost is taken for not happened."""
+    return call
+
+
+# The ticker
+
+
+_request = Ticker._request
+
+
+def _new_id_each_time(self: Ticker, claim: Any) -> SyncRequest:
+    return replace(_request(self, claim), claim_id=str(uuid.uuid4()) if claim else None)
+
+
+def _forgotten_when_sent(self: Ticker, claim: Any) -> SyncRequest:
+    """Records are dropped as soon as they are on their way."""
+    request = _request(self, claim)
+    for seq, _ in request.records:
+        self._outbox._items.pop(seq)
+        self._outbox._stored(seq)
+    PROCESS.get().run(lambda: self._outbox._write([outbox_file.delete(seq) for seq, _ in request.records]))
+    return request
+
+
+async def _never_back_in_time(self: Ticker, _reply: SyncReply) -> None:
+    """The claim number is not looked at."""
+
+
+def _deaf_to_takeovers(self: Ticker, reply: SyncReply) -> None:
+    _commands(self, replace(reply, takeover=()))
+
+
+_commands = Ticker._commands
+
+
+def _deaf_to_cancels(self: Ticker, reply: SyncReply) -> None:
+    _commands(self, replace(reply, hangups=()))
+
+
+# The daemon
+
+
+_drain = Daemon._drain
+
+
+async def _hangs_up_at_exit(self: Daemon, ticker: "asyncio.Task[None]") -> None:
+    for call in self._follower._board:
+        await self._parts.link.hangup(call.hangup_id)
+    await _drain(self, ticker)
+
+
+# Disks
+
+
+async def _put_unsynced(self: Outbox, record: Record) -> None:
+    """Said to be kept before it is on the disk."""
+    task = asyncio.create_task(_put(self, record))
+    await asyncio.sleep(0)
+    del task
+
+
+async def _put_never_written(self: Outbox, record: Record) -> None:
+    seq, self._next = self._next, self._next + 1
+    self._items[seq] = adapter.supabase_io.outbox._Item(0.0, adapter.supabase_io.outbox.encode(record))
+
+
+_put = Outbox.put
+
+
+def _opens_empty(path: Any) -> Any:
+    """What waits in the file is not read."""
+    connection, kept = disk.open_file(path)
+    return connection, replace(kept, records=())
+
+
+def _new_nonce(self: StateDir) -> tuple[str, int, str]:
+    """A registration that may have been accepted is begun as another one."""
+    nonce = str(uuid.uuid4())
+    self._write(Identity(adapter=self._identity.adapter, incarnation=self._identity.incarnation, nonce=nonce))
+    return self._identity.adapter, self._identity.incarnation, nonce
+
+
+# The database
+
+
+def _sync(change: Callable[[Any, str, int, SyncRequest, float], SyncReply]) -> Switch:
+    from tests.simulation.store import Store  # noqa: PLC0415
+
+    return _patch(Store, "sync", change)
+
+
+@contextmanager
+def _fenced_by_owner() -> Iterator[None]:
+    """An outcome is taken only from the adapter that claimed the call."""
+    from tests.simulation.store import Store  # noqa: PLC0415
+
+    real = Store.sync
+
+    def sync(self: Any, adapter_id: str, incarnation: int, request: SyncRequest, now: float) -> SyncReply:
+        owner = {row.call_id: row.adapter for row in self.rows.values()}
+        foreign = tuple(
+            seq
+            for seq, record in request.records
+            if record["kind"] == "outcome" and owner.get(record["call_id"], adapter_id) != adapter_id
+        )
+        request = replace(request, records=tuple(pair for pair in request.records if pair[0] not in foreign))
+        reply: SyncReply = real(self, adapter_id, incarnation, request, now)
+        return replace(reply, recorded=(*reply.recorded, *foreign))
+
+    with mock.patch.object(Store, "sync", sync):
+        yield
+
+
+@contextmanager
+def _without_limits() -> Iterator[None]:
+    """The claim does not count the calls of a user."""
+    from tests.simulation.store import Store  # noqa: PLC0415
+
+    real = Store.sync
+
+    def sync(self: Any, adapter_id: str, incarnation: int, request: SyncRequest, now: float) -> SyncReply:
+        status = {**request.status, "limits": {"pbx": 999, "user": 999, "campaign": None}}
+        reply: SyncReply = real(self, adapter_id, incarnation, replace(request, status=status), now)
+        return reply
+
+    with mock.patch.object(Store, "sync", sync):
+        yield
+
+
+@contextmanager
+def _all(*switches: Switch) -> Iterator[None]:
+    with ExitStack() as stack:
+        for switch in switches:
+            stack.enter_context(switch())
+        yield
+
+
+MUTANTS = (
+    Mutant("Originate sent again after a reconnect", _patch(PbxLink, "originate", _sent_again)),
+    Mutant("Originate without a Response released as not sent", _patch(PbxLink, "originate", _unsure_is_not_sent)),
+    Mutant("row released by an adapter that did not claim it", _judging(ours=True)),
+    Mutant("release by time alone", _judging(journal=Journal(), same_boot=True, accepted=False, ours=True)),
+    Mutant("journal ignored", _judging(journal=Journal())),
+    Mutant("journal believed after a restart of the PBX", _judging(same_boot=True)),
+    Mutant("absence believed too early", _judging(settle=0.0)),
+    Mutant("journal not written", _without("DB(")),
+    Mutant("longest call not bound in the PBX", _without("TIMEOUT(absolute)")),
+    Mutant("outcome fenced by owner", _fenced_by_owner),
+    Mutant("limits not counted in the claim", _without_limits),
+    Mutant("claim asked again under another id", _patch(Ticker, "_request", _new_id_each_time)),
+    Mutant("stale claim sent after suspension", _patch(adapter.dialer, "FRESH_SECONDS", 1e9)),
+    Mutant("age of a claim on a clock that sleeps", _patch(adapter.clock, "boot", lambda: PROCESS.get().monotonic())),
+    Mutant("record forgotten when it is sent", _patch(Ticker, "_request", _forgotten_when_sent)),
+    Mutant("record said to be kept before it is synced", _patch(Outbox, "put", _put_unsynced)),
+    Mutant("record kept in memory alone", _patch(Outbox, "put", _put_never_written)),
+    Mutant("outbox opened as if empty", _patch(outbox_file, "open_file", _opens_empty)),
+    Mutant("registration begun anew after a crash", _patch(StateDir, "begin_incarnation", _new_nonce)),
+    Mutant("database that went back in time believed", _patch(Ticker, "_check_time", _never_back_in_time)),
+    Mutant("take-over not heard", _patch(Ticker, "_commands", _deaf_to_takeovers)),
+    Mutant("cancel not heard", _patch(Ticker, "_commands", _deaf_to_cancels)),
+    Mutant("hang-up of any leg taken as the end", _patch(life, "_HANDLERS", {**life._HANDLERS, "Hangup": _any_leg_ends})),
+    Mutant("OriginateResponse matched by Uniqueid", _by_uniqueid),
+    Mutant("busy told as no answer", _patch(life.sense_of, "__globals__", None) if False else _patch(adapter.core.outcomes, "CAUSES", {**CAUSES, 17: Sense.ABSENT})),
+    Mutant("absent calls never doubted", _patch(Follower, "_doubt", _doubts_nothing)),
+    Mutant("open calls of the last run not looked for", _patch(Follower, "adopt", _blind_adoption)),
+    Mutant("what was missed taken for not happened", _patch(life, "on_lost", _lost_without_gap)),
+    Mutant("events before the Response have no owner", _patch(Dialer, "_send", _expected_late)),
+    Mutant("rows not sent are forgotten", _patch(Dialer, "_release", _drops_rows)),
+    Mutant("live calls hung up at exit", _patch(Daemon, "_drain", _hangs_up_at_exit)),
+    Mutant("AI not looked for", _patch(adapter.pbx.link, "look", _no_guard)),
+)
+"""Every switch."""
