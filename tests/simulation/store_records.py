@@ -118,7 +118,7 @@ def log_end(tables: Tables, log: Log, ended: Ended, answered: bool, now: float) 
     """As `call_log_end`: outcome, words and facts with the AI handler's word heard."""
     outcome, status, reason, talk, facts = ended
     before = log.metadata if isinstance(log.metadata, dict) else {}
-    ours = before.get("outcome") == "unknown"
+    ours = before["outcome"] == "unknown" if "outcome" in before else None  # As in SQL: not known is not false.
     noted: str | None = before.get("handler_status")
     word = handler_word(log.status, noted)
     if log.status in _UNTOLD:
@@ -127,7 +127,7 @@ def log_end(tables: Tables, log: Log, ended: Ended, answered: bool, now: float) 
         new = log.status
     elif not answered or ours or log.status == "answered":
         new = status
-        if not answered and not ours and log.status != status:
+        if not answered and ours is False and log.status != status:
             noted = noted or log.status
     else:
         new = log.status
@@ -213,7 +213,7 @@ def record(tables: Tables, adapter: str, told: Mapping[str, Any], now: float) ->
         raise Refused("a record must name its call_id")
     take = {"answered": _answered, "outcome": _outcome, "release": _release}.get(str(kind))
     if take is None:
-        raise Refused(f'a record cannot be of kind "{kind or ""}"')
+        raise Refused(f'a record cannot be of kind "{_null(kind)}"')
     row = tables.rows.get(tables.by_call.get(call, 0))
     known = None
     if row is not None:
@@ -265,13 +265,13 @@ def _release(tables: Tables, told: Told, now: float) -> str | None:
         facts = {"attempt": str(row.attempts + 1), "talk_seconds": "0"}
         end(tables, changed(row, {"ended_at": now}), Ended("pbx_error", "failed", reason, 0, facts), now)
     else:
-        raise Refused(f'a call cannot be released for cause "{cause or ""}"')
+        raise Refused(f'a call cannot be released for cause "{_null(cause)}"')
     return None
 
 
 def _outcome(tables: Tables, told: Told, now: float) -> str | None:
     _, call, record, row, known = told
-    outcome, status = str(record.get("outcome") or ""), str(record.get("log_status") or "")
+    outcome, status = _null(record.get("outcome")), _null(record.get("log_status"))
     talk = max(record.get("talk_seconds") or 0, 0)
     originated, ringing, answered, ended = (
         _instant(record, key) for key in ("originated_at", "ringing_at", "answered_at", "ended_at")
@@ -324,6 +324,11 @@ def _outcome(tables: Tables, told: Told, now: float) -> str | None:
 
 def _first(*values: float | None) -> float | None:
     return next((value for value in values if value is not None), None)
+
+
+def _null(value: object) -> str:
+    """As `raise` and `format` of PL/pgSQL write it."""
+    return "<NULL>" if value is None else str(value)
 
 
 def _text(value: object) -> str | None:

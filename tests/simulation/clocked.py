@@ -1,0 +1,247 @@
+"""Our installation on a real PostgreSQL whose clock and call ids are ours.
+
+Every `now()`, `clock_timestamp()` and new call id in install.sql is replaced by a function that reads a setting.
+Nothing else differs from what users install.
+"""
+
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import fields
+from datetime import UTC, datetime
+from hashlib import md5
+from typing import Any, TypeAlias
+from uuid import UUID
+
+import asyncpg
+
+from adapter.sandbox.postgres import Postgres
+from adapter.supabase_io import replies
+from adapter.supabase_io.database import Registered, SyncReply, SyncRequest
+from tests.simulation.store import Refused, Store
+from tests.simulation.store_tables import Adapter, Log, Pbx, Row, Turn
+from tests.support.db import installation
+
+Connection: TypeAlias = "asyncpg.Connection[asyncpg.Record]"
+
+_CLOCK = """
+create function public.sim_now() returns timestamptz language sql stable set search_path = '' as $$
+  select coalesce(nullif(current_setting('sim.now', true), ''), '2026-01-01 00:00:00+00')::timestamptz
+$$;
+create function public.sim_call_id(p_row bigint) returns uuid language sql stable set search_path = '' as $$
+  select md5(p_row || ' ' || (extract(epoch from public.sim_now()) * 1000000)::bigint)::uuid
+$$;
+"""
+
+_RESET = """
+truncate public.call_queue, public.call_logs, public.call_tenants, public.call_lanes, public.call_arrivals,
+  public.call_adapters, public.call_pbx restart identity;
+alter sequence public.call_claim_number restart;
+alter sequence public.call_turn restart;
+update public.call_bell set rung_at = '-infinity';
+update public.call_settings set repair_user = null, repair_lane = null, repaired_at = '-infinity';
+"""
+
+
+def call_id(row: int, now: float) -> str:
+    """As `sim_call_id`."""
+    return str(UUID(md5(f"{row} {round(now * 1e6)}".encode(), usedforsecurity=False).hexdigest()))
+
+
+def clocked(script: str) -> str:
+    """The installation with our clock and call ids."""
+    script, clocks = re.subn(r"\b(?:clock_timestamp|now)\(\)", "public.sim_now()", script)
+    script, ids = re.subn(
+        r"\b(\w+)\.call_id := gen_random_uuid\(\)", r"\1.call_id := public.sim_call_id(\1.id)", script
+    )
+    if clocks < 20 or ids < 4:
+        raise AssertionError(f"install.sql has {clocks} clocks and {ids} new call ids: has its style changed?")
+    return script
+
+
+async def make_project(server: Postgres, name: str) -> str:
+    """The dsn of a project with the clocked installation."""
+    await server.drop_database(name)
+    await server.create_project(name)
+    await server.run_script(name, _CLOCK)
+    for script in installation():
+        await server.run_script(name, clocked(script.read_text(encoding="utf-8")), source=script.name)
+    return server.dsn(name)
+
+
+_NAMES = {
+    "rows": ("select * from public.call_queue", Row),
+    "logs": ("select * from public.call_logs", Log),
+    "tenants": ("select * from public.call_tenants", Turn),
+    "lanes": ("select * from public.call_lanes", Turn),
+    "adapters": ("select * from public.call_adapters", Adapter),
+    "pbxs": ("select * from public.call_pbx", Pbx),
+}
+_KEYS = {"rows": ("id",), "logs": ("call_id",), "tenants": ("user_id",), "lanes": ("user_id", "lane"),
+         "adapters": ("adapter",), "pbxs": ("pbx",)}  # fmt: skip
+_COLUMNS = {name: tuple(column.name for column in fields(kind)) for name, (_, kind) in _NAMES.items()}
+
+Contents: TypeAlias = dict[str, Any]
+
+
+def contents_of_store(store: Store) -> Contents:
+    """Everything, table by table, key by key."""
+    tables = store.tables
+    found: Contents = {name: {_key(key): vars(row) for key, row in getattr(tables, name).items()} for name in _NAMES}
+    found["arrivals"] = sorted(tables.arrivals)
+    found["sequences"] = tables.last_claim, tables.last_turn
+    found["repair"] = tables.repair
+    return found
+
+
+def _key(key: Any) -> Any:
+    return key if isinstance(key, tuple) else (key,)
+
+
+class ClockedPostgres:
+    """The same operations as `Store`, on the real functions."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+
+    @classmethod
+    async def on(cls, connection: Connection) -> "ClockedPostgres":
+        """Take over a connection."""
+        await connection.execute("set timezone = 'UTC'")
+        await connection.set_type_codec("jsonb", encoder=json.dumps, decoder=json.loads, schema="pg_catalog")
+        return cls(connection)
+
+    async def reset(self) -> None:
+        """An empty project."""
+        await self._connection.execute(_RESET)
+
+    async def contents(self) -> Contents:
+        """Everything, table by table, key by key."""
+        found: Contents = {}
+        for name, (query, _) in _NAMES.items():
+            found[name] = {
+                tuple(_plain(row[key]) for key in _KEYS[name]): {key: _plain(row[key]) for key in _COLUMNS[name]}
+                for row in await self._connection.fetch(query)
+            }
+        arrivals = await self._connection.fetch("select user_id, lane, due_at from public.call_arrivals")
+        found["arrivals"] = sorted(tuple(map(_plain, row.values())) for row in arrivals)
+        row = await self._connection.fetchrow(
+            "select case when c.is_called then c.last_value else 0 end, "
+            "case when t.is_called then t.last_value else 0 end, repair_user, repair_lane "
+            "from public.call_claim_number c, public.call_turn t, public.call_settings s"
+        )
+        assert row is not None
+        found["sequences"] = row[0], row[1]
+        found["repair"] = None if row[2] is None else (str(row[2]), str(row[3]))
+        return found
+
+    async def at(self, now: float) -> None:
+        """Set the clock."""
+        await self._connection.execute("select set_config('sim.now', $1, false)", _moment(now).isoformat())
+
+    async def insert(self, *, now: float, **columns: Any) -> int:
+        """As `Store.insert`."""
+        await self.at(now)
+        row: int | None = await self._run(
+            f"insert into public.call_queue ({', '.join(columns)}) values ({_marks(columns)}) returning id",  # noqa: S608
+            *map(_sql, columns.items()),
+        )
+        return row or 0
+
+    async def edit(self, row: int, now: float, **changes: Any) -> bool:
+        """As `Store.edit`."""
+        await self.at(now)
+        sets = ", ".join(f"{name} = ${serial}" for serial, name in enumerate(changes, 2))
+        found = await self._run(
+            f"update public.call_queue set {sets} where id = $1 returning id",  # noqa: S608
+            row,
+            *map(_sql, changes.items()),
+        )
+        return found is not None
+
+    async def cancel(self, row: int, reason: str | None, now: float) -> str:
+        """As `Store.cancel`."""
+        await self.at(now)
+        status: str = await self._run("select public.call_cancel_v1($1, $2)", row, reason)
+        return status
+
+    async def delete_row(self, row: int, now: float) -> bool:
+        """As `Store.delete_row`."""
+        await self.at(now)
+        return await self._run("delete from public.call_queue where id = $1 returning id", row) is not None
+
+    async def delete_log(self, call_id: str) -> bool:
+        """As `Store.delete_log`."""
+        return await self._run("delete from public.call_logs where call_id = $1 returning id", call_id) is not None
+
+    async def handler_word(self, call_id: str, word: str, now: float, **columns: Any) -> bool:
+        """As `Store.handler_word`."""
+        await self.at(now)
+        columns = {"status": word, "updated_at": now, **columns}
+        sets = ", ".join(f"{name} = ${serial}" for serial, name in enumerate(columns, 2))
+        found = await self._run(
+            f"update public.call_logs set {sets} where call_id = $1 returning id",  # noqa: S608
+            call_id,
+            *map(_sql, columns.items()),
+        )
+        return found is not None
+
+    async def pause(self, user: str, lane: str | None, paused: bool) -> bool:
+        """As `Store.pause`."""
+        if lane is None:
+            query = "update public.call_tenants set paused = $2 where user_id = $1 returning user_id"
+            return await self._run(query, user, paused) is not None
+        query = "update public.call_lanes set paused = $3 where user_id = $1 and lane = $2 returning user_id"
+        return await self._run(query, user, lane, paused) is not None
+
+    async def register(  # noqa: PLR0917  # As `Store.register`.
+        self, adapter: str, expected: int, nonce: str, pbx: str | None, info: Mapping[str, Any], now: float
+    ) -> Registered:
+        """As `Store.register`."""
+        await self.at(now)
+        answer = await self._run(
+            "select public.call_register_v1($1, $2, $3, $4, $5)", adapter, expected, nonce, pbx, info
+        )
+        return replies.registered(answer)
+
+    async def sync(self, adapter: str, incarnation: int, request: SyncRequest, now: float) -> SyncReply:
+        """As `Store.sync`; the request is put together as `Database` does."""
+        await self.at(now)
+        answer = await self._run(
+            "select public.call_sync_v1($1, $2, $3, $4, $5, $6)",
+            adapter,
+            incarnation,
+            [{**record, "seq": seq} for seq, record in request.records],
+            dict(request.status),
+            request.room,
+            request.claim_id,
+        )
+        return replies.synced(answer)
+
+    async def _run(self, query: str, *values: Any) -> Any:
+        try:
+            return await self._connection.fetchval(query, *values)
+        except asyncpg.PostgresError as error:
+            raise Refused(error.args[0], error.sqlstate or "") from None
+
+
+def _marks(columns: Mapping[str, Any]) -> str:
+    return ", ".join(f"${serial}" for serial, _ in enumerate(columns, 1))
+
+
+def _moment(at: float) -> datetime:
+    return datetime.fromtimestamp(at, UTC)
+
+
+_INSTANTS = frozenset({"not_before", "expires_at", "updated_at"})
+
+
+def _sql(item: tuple[str, Any]) -> Any:
+    name, value = item
+    return _moment(value) if name in _INSTANTS and value is not None else value
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, datetime):
+        return value.timestamp()
+    return str(value) if isinstance(value, UUID) else value

@@ -1,0 +1,353 @@
+"""Random histories of a project: people, AI handlers and up to three adapters on two PBXs, drawn from one seed.
+
+What happens next is drawn from what a `Store` has become, so that most of it is about something. Times are multiples of
+an eighth of a second: exact in both clocks, and often exactly on a limit.
+"""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from random import Random
+from typing import Any
+from uuid import UUID
+
+from adapter.core.model import (
+    AnsweredMark,
+    CallTimes,
+    Ending,
+    Outcome,
+    OutcomeRecord,
+    ReleaseCause,
+    ReleaseRecord,
+)
+from adapter.supabase_io.database import SyncRequest
+from adapter.supabase_io.records import encode
+from tests.simulation.store import Row, Store
+from tests.simulation.store_tables import NO_LANE
+
+START = 1_800_000_000.0
+USERS = tuple(f"00000000-0000-4000-8000-0000000000a{last}" for last in range(3))
+CAMPAIGNS = (None, None, "00000000-0000-4000-8000-0000000000c1", "00000000-0000-4000-8000-0000000000c2")
+NUMBERS = (*(f"+60 12-345 67{last:02d}" for last in range(9)), "012-3456700", "+1 202-555-0143")
+WRONG_NUMBERS = ("", "12345", "call me", "+60 12", "6" * 70)
+PAUSES = (0.125, 0.5, 1.0, 1.0, 2.0, 2.0, 5.0, 5.0, 10.0, 15.0, 20.0, 20.125, 30.0, 60.0, 90.0)
+STEADY_PAUSES = (2.0, 5.0, 10.0, 10.0, 20.0)
+"""None of them makes a gap in the heartbeats of a lease of a minute; some two of them do."""
+
+LONG_PAUSES = (300.0, 1800.0, 3600.0, 86400.0, 40 * 86400.0)
+STRETCH = 20
+"""Steps after which other adapters may fall silent."""
+
+LOG_WORDS = ("answered", "no_answered", "no_answer", "voicemail", "failed")
+HANDLER_WORDS = ("completed", "ended", "voicemail", "no-answer", "in-progress", "failed", "busy")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Step:
+    """One operation of `Store`, with its arguments."""
+
+    name: str
+    arguments: Mapping[str, Any]
+
+
+@dataclass(slots=True)
+class _Desk:
+    """What a drawn adapter knows of itself."""
+
+    adapter: str
+    pbx: str
+    trunk: str
+    limits: Mapping[str, int]
+    incarnation: int = 0
+    nonce: str = ""
+    claim_id: str | None = None
+    ready: float = 0.9
+    told: list[tuple[int, Mapping[str, Any]]] = field(default_factory=list)
+
+
+class History:
+    """One history. Carry out each step on the store before drawing the next."""
+
+    def __init__(self, seed: int, store: Store) -> None:
+        self._random = Random(seed)
+        self._store = store
+        self._now = START + self._random.randrange(8 * 86400) / 8
+        self._seq = 0
+        self._calls: list[str] = []
+        self._numbers = self._random.sample(NUMBERS, self._random.randint(3, len(NUMBERS)))
+        self._users = USERS[: self._random.randint(1, 3)]
+        self._desks = [self._desk(number) for number in range(self._random.choice((1, 2, 2, 3)))]
+        self._talk = self._random.choice(((0, 0, 1, 1, 2, 4), (0, 0, 0, 1), (0, 0, 0, 0, 0, 1)))
+        """How many records a sync carries."""
+
+        self._heard = self._desks
+        self._alone = False
+        self._urge = self._random.choice((0.05, 0.2, 0.5))
+        """How readily something else than a sync happens."""
+
+    def _desk(self, number: int) -> _Desk:
+        limits = {}
+        for name, most in (("pbx", 6), ("user", 4), ("campaign", 2)):
+            if self._random.random() < 0.4:
+                limits[name] = self._random.randint(0, most)
+        alone = self._random.random() < 0.6
+        return _Desk(
+            adapter=self._uuid(),
+            pbx="pbx-1" if alone or number == 0 else "pbx-2",
+            trunk="SIP-1" if alone or number == 0 else "SIP-2",
+            limits=limits,
+            ready=self._random.choice((0.9, 1.0, 1.0, 0.5)),
+        )
+
+    def steps(self, count: int) -> Iterator[Step]:
+        """The history, `count` steps long."""
+        for desk in self._desks:
+            yield self._register(desk)
+        for _ in range(self._random.randint(2, 8)):
+            yield self._insert()
+        for serial in range(count):
+            if serial % STRETCH == 0:
+                # Now and then only one of them is heard of for a while.
+                self._alone = self._random.random() < 0.5
+                self._heard = [self._random.choice(self._desks)] if self._alone else self._desks
+            if self._random.random() < 0.05:
+                yield self._sync(self._random.choice(self._heard))  # Within the same instant.
+                continue
+            self._now += self._random.choice(self._pauses())
+            yield self._next()
+
+    def _pauses(self) -> tuple[float, ...]:
+        if self._alone:
+            return STEADY_PAUSES
+        return LONG_PAUSES if self._random.random() < 0.03 else PAUSES
+
+    def _next(self) -> Step:
+        if self._random.random() >= (0.1 if self._alone else self._urge):
+            return self._sync(self._random.choice(self._heard))
+        draw = self._random.choices(
+            (self._insert, self._cancel, self._edit, self._handler, self._delete, self._pause, self._again),
+            (8, 3, 2, 6, 1, 1, 3),
+        )[0]
+        return draw()
+
+    # -- people
+
+    def _insert(self) -> Step:
+        dice = self._random
+        row: dict[str, Any] = {"user_id": dice.choice(self._users), "phone_number": dice.choice(self._numbers)}
+        for chance, name, value in (
+            (0.05, "phone_number", dice.choice(WRONG_NUMBERS)),
+            (0.5, "campaign_id", dice.choice(CAMPAIGNS)),
+            (0.3, "priority", dice.randint(0, 9)),
+            (0.5, "max_attempts", dice.choice((1, 2, 3, 3))),
+            (0.7, "retry_seconds", dice.choice((5, 20, 60, 1800))),
+            (0.2, "not_before", self._now + dice.choice((-3600.0, 0.0, 1.0, 20.0, 7200.0))),
+            (0.2, "expires_at", self._now + dice.choice((5.0, 60.0, 3600.0, 50 * 86400.0))),
+            (0.2, "idempotency_key", f"key {dice.randint(0, 2)}"),
+            (0.1, "trunk", dice.choice(("SIP-1", "SIP-2", "SIP-3"))),
+            (0.2, "ring_seconds", dice.choice((5, 30, 120))),
+            (0.2, "customer_name", "Some One"),
+            (0.2, "agent_id", "an agent"),
+            (0.2, "idsale", "S-1"),
+            (0.2, "prompt_id", self._uuid()),
+            (0.2, "contact_id", self._uuid()),
+            (0.2, "variables", {"NAME": "Some One"}),
+            (0.2, "metadata", {"theirs": "kept", "outcome": "not theirs to say"}),
+            (0.03, "cancel_requested", True),
+            (0.02, "status", dice.choice(("done", "canceled", "dialing", "nonsense"))),
+            (0.01, "priority", 11),
+            (0.01, "user_id", None),
+            (0.01, "max_attempts", 0),
+            (0.01, "ring_seconds", 3),
+            (0.01, "caller_id", "a\nb"),
+            (0.01, "trunk", "a b"),
+            (0.01, "metadata", []),
+            (0.01, "not_before", self._now + 31 * 86400.0),
+            (0.01, "expires_at", self._now - 1.0),
+            (0.01, "idempotency_key", "k" * 201),
+        ):
+            row |= {name: value} if dice.random() < chance else {}
+        return Step(name="insert", arguments={**row, "now": self._now})
+
+    def _some_row(self) -> int:
+        rows = list(self._store.rows) or [1]
+        opened = list(self._store.tables.open) or rows
+        if self._random.random() < 0.05:
+            return 10_000
+        return self._random.choice(opened if self._random.random() < 0.8 else rows)
+
+    def _cancel(self) -> Step:
+        reason = self._random.choice((None, "an operator"))
+        return Step(name="cancel", arguments={"row": self._some_row(), "reason": reason, "now": self._now})
+
+    def _edit(self) -> Step:
+        dice = self._random
+        changes: dict[str, Any] = dice.choice(
+            (
+                {"status": "canceled"},
+                {"status": "queued"},
+                {"status": "done"},
+                {"status": "queued", "cancel_requested": False},
+                {"cancel_requested": True, "cancel_reason": "by hand"},
+                {"phone_number": dice.choice((*NUMBERS, *WRONG_NUMBERS))},
+                {"not_before": self._now + dice.choice((0.0, 60.0))},
+                {"priority": 9},
+                {"campaign_id": dice.choice(CAMPAIGNS)},
+                {"status": "nonsense"},
+            )
+        )
+        return Step(name="edit", arguments={"row": self._some_row(), "now": self._now, **changes})
+
+    def _handler(self) -> Step:
+        dice = self._random
+        columns: dict[str, Any] = {}
+        if dice.random() < 0.3:
+            columns["duration"] = dice.choice((0, 17))
+        if dice.random() < 0.2:
+            columns["metadata"] = dice.choice(({}, {"theirs": "alone"}, None))
+        word = dice.choice(HANDLER_WORDS)
+        return Step(
+            name="handler_word",
+            arguments={"call_id": self._some_call(), "word": word, "now": self._now, **columns},
+        )
+
+    def _delete(self) -> Step:
+        if self._random.random() < 0.5:
+            return Step(name="delete_row", arguments={"row": self._some_row(), "now": self._now})
+        return Step(name="delete_log", arguments={"call_id": self._some_call()})
+
+    def _pause(self) -> Step:
+        lane = self._random.choice((None, *CAMPAIGNS[2:], NO_LANE))
+        paused = self._random.random() < 0.5
+        return Step(name="pause", arguments={"user": self._random.choice(self._users), "lane": lane, "paused": paused})
+
+    # -- adapters
+
+    def _register(self, desk: _Desk) -> Step:
+        desk.nonce = self._uuid()
+        arguments = self._registration(desk)
+        desk.incarnation += 1
+        return Step(name="register", arguments=arguments)
+
+    def _registration(self, desk: _Desk) -> Mapping[str, Any]:
+        return {
+            "adapter": desk.adapter,
+            "expected": desk.incarnation,
+            "nonce": desk.nonce,
+            "pbx": desk.pbx,
+            "info": {"version": "0"},
+            "now": self._now,
+        }
+
+    def _again(self) -> Step:
+        """A next run, the same try once more, or a try by somebody who knows less."""
+        dice = self._random
+        desk = dice.choice(self._desks)
+        kind = dice.random()
+        if kind < 0.6:
+            return self._register(desk)
+        arguments = {**self._registration(desk), "expected": max(desk.incarnation - dice.choice((1, 1, 2)), 0)}
+        return Step(name="register", arguments=arguments if kind < 0.8 else {**arguments, "nonce": self._uuid()})
+
+    def _sync(self, desk: _Desk) -> Step:
+        dice = self._random
+        records = [self._record(desk) for _ in range(dice.choice((0, 0, 0, 0, 0, 1) if self._alone else self._talk))]
+        if desk.told and dice.random() < 0.2:
+            records.append(dice.choice(desk.told))
+        dice.shuffle(records)
+        desk.told = (desk.told + records)[-20:]
+        if dice.random() < 0.75:
+            desk.claim_id = self._uuid()
+        status: dict[str, Any] = {
+            "pbx": desk.pbx,
+            "ready": dice.random() < (0.99 if self._alone else desk.ready),
+            "trunk": desk.trunk,
+            "pbx_boot": f"boot {int(self._now // 3600)}",
+            "agent_id": "the agent",
+            "region": "MY",
+            "ring_seconds": 30,
+            "max_call_seconds": dice.choice((10, 60)),
+            "orphan_seconds": dice.choice((30, 60, 1800)),
+            "limits": desk.limits,
+        }
+        if (held := self._store.tables.pbxs.get(desk.pbx)) is not None and dice.random() < 0.7:
+            status["epoch"] = held.epoch - (dice.random() < 0.3)
+        for chance, change in ((0.01, {"region": "SG"}), (0.01, {"pbx": None}), (0.02, {"trunk": None})):
+            if dice.random() < chance:
+                status |= change
+        request = SyncRequest(
+            records=tuple(records),
+            status=status,
+            room=dice.choice((0, 1, 2, 5, 8)),
+            claim_id=None if dice.random() < 0.1 else desk.claim_id,
+        )
+        incarnation = desk.incarnation - (dice.random() < 0.03)
+        arguments = {"adapter": desk.adapter, "incarnation": incarnation, "request": request, "now": self._now}
+        return Step(name="sync", arguments=arguments)
+
+    def _some_call(self) -> str:
+        live = [str(row.call_id) for row in self._store.tables.open.values() if row.call_id is not None]
+        self._calls += [call for call in live if call not in self._calls]
+        choice = self._random.random()
+        if choice < 0.75 and live:
+            return self._random.choice(live)
+        if choice < 0.95 and self._calls:
+            return self._random.choice(self._calls)
+        return self._random.choice([*self._store.logs, self._uuid()])
+
+    def _record(self, desk: _Desk) -> tuple[int, Mapping[str, Any]]:
+        dice = self._random
+        self._seq += 1
+        call = self._some_call()
+        row = self._store.rows.get(self._store.tables.by_call.get(call, 0))
+        kind = dice.random()
+        if kind < 0.25:
+            told = encode(AnsweredMark(call_id=call, times=self._times(row)))
+        elif kind < 0.4:
+            cause = dice.choice(tuple(ReleaseCause))
+            told = encode(ReleaseRecord(call_id=call, cause=cause, reason=dice.choice(("no", "the PBX said no"))))
+        elif kind < 0.97:
+            told = self._outcome(call, row)
+        else:
+            told = self._outcome(call, row) | dice.choice(
+                (
+                    {"kind": "nonsense"},
+                    {"kind": None},
+                    {"call_id": None},
+                    {"call_id": "nobody"},
+                    {"outcome": "nonsense"},
+                    {"log_status": "nonsense"},
+                    {"kind": "release", "cause": "nonsense"},
+                    {"reason": None, "talk_seconds": None, "log_status": "failed"},
+                )
+            )
+        return self._seq, told
+
+    def _outcome(self, call: str, row: Row | None) -> dict[str, Any]:
+        dice = self._random
+        ending = Ending(
+            outcome=dice.choice((*Outcome, Outcome.ANSWERED, Outcome.UNKNOWN, Outcome.NO_ANSWER)),
+            reason=dice.choice(("so it was", "and so")),
+            times=self._times(row),
+            hangup_cause=dice.choice((None, 0, 16, 17)),
+            sip_code=dice.choice((None, 486)),
+            talk_seconds=dice.choice((0, 0, 12)),
+            estimated=dice.random() < 0.2,
+        )
+        return encode(
+            OutcomeRecord(
+                call_id=call, ending=ending, log_status=dice.choice(LOG_WORDS), trunk=dice.choice(("", "SIP-1"))
+            )
+        )
+
+    def _times(self, row: Row | None) -> CallTimes:
+        dice = self._random
+        start = self._now - dice.choice((1.0, 12.125)) if row is None or row.claimed_at is None else row.claimed_at
+        return CallTimes(
+            originated_at=dice.choice((None, start + 0.25)),
+            ringing_at=dice.choice((None, start + 2.0)),
+            answered_at=dice.choice((None, None, start + 6.375)),
+            ended_at=dice.choice((None, start + 30.0)),
+        )
+
+    def _uuid(self) -> str:
+        return str(UUID(int=self._random.getrandbits(128), version=4))

@@ -1,0 +1,161 @@
+"""`Store` against PostgreSQL: the same random histories through both, replies and all rows compared after each step.
+
+`python -m tests.simulation.test_store FIRST COUNT` runs more of them and prints each step at which they differ.
+"""
+
+import asyncio
+import sys
+from collections import Counter
+from collections.abc import AsyncIterator
+from random import Random
+from typing import Any
+
+import asyncpg
+import pytest
+
+from adapter.sandbox.postgres import Postgres
+from adapter.supabase_io.database import Registered, SyncReply, SyncRequest
+from tests.simulation.clocked import ClockedPostgres, call_id, contents_of_store, make_project
+from tests.simulation.histories import History, Step
+from tests.simulation.store import Refused, Store
+
+STEPS = 50
+PARTS = 4
+HISTORIES = 240
+
+LIST = ("rows", "logs", "tenants", "lanes", "adapters", "pbxs")
+
+
+class Differs(AssertionError):
+    """The model and PostgreSQL disagree."""
+
+
+def _on_store(store: Store, step: Step) -> Any:
+    try:
+        return getattr(store, step.name)(**step.arguments)
+    except Refused as error:
+        return error.code, error.words
+
+
+async def _on_postgres(postgres: ClockedPostgres, step: Step) -> Any:
+    try:
+        return await getattr(postgres, step.name)(**step.arguments)
+    except Refused as error:
+        return error.code, error.words
+
+
+def _difference(ours: dict[str, Any], real: dict[str, Any]) -> str:
+    """The first thing that is not the same, in words; empty if all is."""
+    for name in LIST:
+        for key in ours[name].keys() | real[name].keys():
+            left, right = ours[name].get(key), real[name].get(key)
+            if left is None or right is None:
+                return f"{name} {key}: model {left}, PostgreSQL {right}"
+            wrong = {column: (left[column], right[column]) for column in left if left[column] != right[column]}
+            if wrong:
+                return f"{name} {key}: (model, PostgreSQL) {wrong}"
+    wrong = {name: (ours[name], real[name]) for name in ours if name not in LIST and ours[name] != real[name]}
+    return f"(model, PostgreSQL) {wrong}" if wrong else ""
+
+
+async def run(postgres: ClockedPostgres, seed: int, seen: Counter[str]) -> None:
+    """One history. Raises Differs with the step that did it."""
+    await postgres.reset()
+    store = Store(Random(seed), call_id)
+    known: dict[str, str | None] = {}
+    for serial, step in enumerate(History(seed, store).steps(STEPS)):
+        ours, real = _on_store(store, step), await _on_postgres(postgres, step)
+        problem = f"model {ours}, PostgreSQL {real}" if ours != real else ""
+        if problem := problem or _difference(contents_of_store(store), await postgres.contents()):
+            raise Differs(f"seed {seed}, step {serial}, {step}:\n{problem}")
+        _count(store, step, ours, seen)
+        before, known = known, {call: store.stored_outcome(call) for call in store.logs}
+        seen["unknown replaced"] += sum(was == "unknown" != known.get(call, was) for call, was in before.items())
+
+
+def _count(store: Store, step: Step, reply: Any, seen: Counter[str]) -> None:
+    """What was met, so that the test can show that nothing is missing."""
+    seen[step.name] += 1
+    if isinstance(reply, tuple):
+        seen[f"refused {reply[0]}"] += 1
+    elif step.name == "insert" and reply == 0:
+        seen["key taken"] += 1
+    elif isinstance(reply, Registered):
+        seen["registered" if reply.accepted else "not registered"] += 1
+        seen["found open"] += bool(reply.open)
+    elif isinstance(reply, SyncReply):
+        request: SyncRequest = step.arguments["request"]
+        for name in ("fenced", "rows", "more", "hangups", "takeover", "recorded"):
+            seen[name] += bool(getattr(reply, name))
+        seen["record refused"] += len(reply.refused)
+        held = store.tables.pbxs.get(str(request.status["pbx"]))
+        seen["taken over"] += held is not None and held.taken_at == reply.now and held.epoch > 1
+        seen["witness"] += not reply.holder and not reply.fenced
+        seen["claimed again"] += bool(reply.rows) and reply.rows[0].claimed_at != reply.now
+        kinds = {seq: record for seq, record in request.records if seq in reply.recorded}
+        seen.update(f"{record['kind']} {record.get('outcome') or record.get('cause')}" for record in kinds.values())
+        for note in reply.notes:
+            seen["note: " + " ".join(word for word in note.split() if word.isalpha())] += 1
+    for row in store.rows.values():
+        if row.updated_at == step.arguments.get("now"):
+            seen[f"{row.status} {row.outcome}"] += 1
+            seen["not heard of"] += "not heard of" in (row.last_reason or "")
+            seen["released"] += "released" in row.faults
+            seen["held"] += row.settle_at is not None
+            seen["tried again"] += row.status == "queued" and row.last_outcome is not None
+
+
+@pytest.fixture
+async def postgres(pg_server: Postgres) -> AsyncIterator[ClockedPostgres]:
+    dsn = await make_project(pg_server, "clocked")
+    connection = await asyncpg.connect(dsn)
+    yield await ClockedPostgres.on(connection)
+    await connection.close()
+    await pg_server.drop_database("clocked")
+
+
+NEEDED = (
+    "insert", "edit", "cancel", "delete_row", "delete_log", "handler_word", "pause", "register", "sync",
+    "refused 23514", "refused 23502", "refused PT404", "key taken", "registered", "not registered", "found open",
+    "fenced", "rows", "more", "hangups", "taken over", "takeover", "recorded", "record refused", "witness",
+    "claimed again",
+    "answered None", "release not_sent", "release never_executed", "release pbx_error",
+    "released", "held", "tried again", "unknown replaced", "not heard of",
+    "done blocked", "canceled canceled", "queued None", "dialing None",
+    "talking None", "done answered", "done unknown", "done voicemail", "done canceled",
+    "note: call is not its rows were deleted",
+)  # fmt: skip
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize("part", range(PARTS))
+async def test_model_and_postgres_agree(postgres: ClockedPostgres, part: int) -> None:
+    each = HISTORIES // PARTS
+    seen: Counter[str] = Counter()
+    for seed in range(part * each, (part + 1) * each):
+        await run(postgres, seed, seen)
+    assert {name: seen[name] for name in NEEDED if not seen[name]} == {}
+
+
+async def _main(first: int, count: int) -> None:
+    with Postgres.running() as server:
+        dsn = await make_project(server, "clocked")
+        connection = await asyncpg.connect(dsn)
+        postgres = await ClockedPostgres.on(connection)
+        seen: Counter[str] = Counter()
+        differ = 0
+        for seed in range(first, first + count):
+            try:
+                await run(postgres, seed, seen)
+            except Differs as problem:
+                differ += 1
+                print(problem)
+        for name, times in sorted(seen.items()):
+            print(f"{times:7} {name}")
+        print(f"{count} histories from seed {first}, {differ} differ")
+        await connection.close()
+
+
+if __name__ == "__main__":
+    asyncio.run(_main(int(sys.argv[1]), int(sys.argv[2])))
