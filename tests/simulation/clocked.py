@@ -194,6 +194,13 @@ class ClockedPostgres:
         query = "update public.call_lanes set paused = $3 where user_id = $1 and lane = $2 returning user_id"
         return await self._run(query, user, lane, paused) is not None
 
+    async def forget_turns(self, user: str) -> int:
+        """As `Store.forget_turns`."""
+        await self._run("delete from public.call_tenants where user_id = $1", user)
+        query = "with gone as (delete from public.call_lanes where user_id = $1 returning 1) select count(*) from gone"
+        count: int = await self._run(query, user)
+        return count
+
     async def register(  # noqa: PLR0917  # As `Store.register`.
         self, adapter: str, expected: int, nonce: str, pbx: str | None, info: Mapping[str, Any], now: float
     ) -> Registered:

@@ -38,6 +38,8 @@ STRETCH = 20
 """Steps after which other adapters may fall silent."""
 
 LOG_WORDS = ("answered", "no_answered", "no_answer", "voicemail", "failed")
+OUTCOMES = (*Outcome, Outcome.ANSWERED, Outcome.UNKNOWN, Outcome.NO_ANSWER)
+OWN_BOUND = (Outcome.REJECTED, Outcome.CONGESTION, Outcome.TRUNK_UNAVAILABLE, Outcome.PBX_ERROR)
 HANDLER_WORDS = ("completed", "ended", "voicemail", "no-answer", "in-progress", "failed", "busy")
 
 
@@ -79,6 +81,10 @@ class History:
         self._talk = self._random.choice(((0, 0, 1, 1, 2, 4), (0, 0, 0, 1), (0, 0, 0, 0, 0, 1)))
         """How many records a sync carries."""
 
+        self._mood = self._random.choice((None, *OWN_BOUND, *OUTCOMES)) if self._random.random() < 0.5 else None
+        """An outcome that most calls have."""
+
+        self._releases = self._random.choice((0.15, 0.15, 0.5))
         self._heard = self._desks
         self._alone = False
         self._urge = self._random.choice((0.05, 0.2, 0.5))
@@ -124,8 +130,17 @@ class History:
         if self._random.random() >= (0.1 if self._alone else self._urge):
             return self._sync(self._random.choice(self._heard))
         draw = self._random.choices(
-            (self._insert, self._cancel, self._edit, self._handler, self._delete, self._pause, self._again),
-            (8, 3, 2, 6, 1, 1, 3),
+            (
+                self._insert,
+                self._cancel,
+                self._edit,
+                self._handler,
+                self._delete,
+                self._pause,
+                self._again,
+                self._forget,
+            ),
+            (8, 4, 2, 6, 1, 1, 3, 0.5),
         )[0]
         return draw()
 
@@ -154,7 +169,7 @@ class History:
             (0.2, "metadata", {"theirs": "kept", "outcome": "not theirs to say"}),
             (0.03, "cancel_requested", True),
             (0.02, "status", dice.choice(("done", "canceled", "dialing", "nonsense"))),
-            (0.01, "priority", 11),
+            (0.01, "priority", 10),
             (0.01, "user_id", None),
             (0.01, "max_attempts", 0),
             (0.01, "ring_seconds", 3),
@@ -219,6 +234,9 @@ class History:
         lane = self._random.choice((None, *CAMPAIGNS[2:], NO_LANE))
         paused = self._random.random() < 0.5
         return Step(name="pause", arguments={"user": self._random.choice(self._users), "lane": lane, "paused": paused})
+
+    def _forget(self) -> Step:
+        return Step(name="forget_turns", arguments={"user": self._random.choice(self._users)})
 
     # -- adapters
 
@@ -302,7 +320,7 @@ class History:
         kind = dice.random()
         if kind < 0.25:
             told = encode(AnsweredMark(call_id=call, times=self._times(row)))
-        elif kind < 0.4:
+        elif kind < 0.25 + self._releases:
             cause = dice.choice(tuple(ReleaseCause))
             told = encode(ReleaseRecord(call_id=call, cause=cause, reason=dice.choice(("no", "the PBX said no"))))
         elif kind < 0.97:
@@ -325,7 +343,7 @@ class History:
     def _outcome(self, call: str, row: Row | None) -> dict[str, Any]:
         dice = self._random
         ending = Ending(
-            outcome=dice.choice((*Outcome, Outcome.ANSWERED, Outcome.UNKNOWN, Outcome.NO_ANSWER)),
+            outcome=self._mood if self._mood is not None and dice.random() < 0.7 else dice.choice(OUTCOMES),
             reason=dice.choice(("so it was", "and so")),
             times=self._times(row),
             hangup_cause=dice.choice((None, 0, 16, 17)),

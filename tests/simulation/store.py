@@ -111,6 +111,14 @@ class Store:
             turn.paused = paused
         return turn is not None
 
+    def forget_turns(self, user: str) -> int:
+        """The turn tables lose a user: the sweep has to find his rows again. Returns how many lanes went."""
+        lanes = [at for at in self._tables.lanes if at[0] == user]
+        for at in lanes:
+            del self._tables.lanes[at]
+        self._tables.tenants.pop(user, None)
+        return len(lanes)
+
     # -- adapters
 
     def register(  # noqa: PLR0917  # As it is called everywhere.

@@ -16,7 +16,7 @@ import pytest
 from adapter.sandbox.postgres import Postgres
 from adapter.supabase_io.database import Registered, SyncReply, SyncRequest
 from tests.simulation.clocked import ClockedPostgres, call_id, contents_of_store, make_project
-from tests.simulation.histories import History, Step
+from tests.simulation.histories import USERS, History, Step
 from tests.simulation.store import Refused, Store
 
 STEPS = 50
@@ -105,6 +105,34 @@ def _count(store: Store, step: Step, reply: Any, seen: Counter[str]) -> None:
             seen["tried again"] += row.status == "queued" and row.last_outcome is not None
 
 
+def _history(store: Store, seed: int) -> list[Any]:
+    """What a history answers, and all that it leaves behind."""
+    replies = [_on_store(store, step) for step in History(seed, store).steps(STEPS)]
+    return [*replies, contents_of_store(store)]
+
+
+def test_the_same_seed_gives_the_same_ids_and_answers() -> None:
+    assert _history(Store(Random(7)), 7) == _history(Store(Random(7)), 7)
+
+
+def test_a_restored_database_is_as_it_was_and_can_be_restored_again() -> None:
+    store = Store(Random(3), call_id)
+    steps = History(3, store).steps(STEPS)
+    for _, step in zip(range(STEPS // 2), steps, strict=False):
+        _on_store(store, step)
+    kept, before = store.snapshot(), repr(contents_of_store(store))
+    assert store.tables.open
+    for _ in range(2):
+        for step in steps:
+            _on_store(store, step)
+        _on_store(store, Step(name="forget_turns", arguments={"user": USERS[0]}))
+        for row in list(store.rows):
+            store.delete_row(row, 0.0)
+        assert repr(contents_of_store(store)) != before
+        store.restore(kept)
+        assert repr(contents_of_store(store)) == before
+
+
 @pytest.fixture
 async def postgres(pg_server: Postgres) -> AsyncIterator[ClockedPostgres]:
     dsn = await make_project(pg_server, "clocked")
@@ -116,6 +144,7 @@ async def postgres(pg_server: Postgres) -> AsyncIterator[ClockedPostgres]:
 
 NEEDED = (
     "insert", "edit", "cancel", "delete_row", "delete_log", "handler_word", "pause", "register", "sync",
+    "forget_turns",
     "refused 23514", "refused 23502", "refused PT404", "key taken", "registered", "not registered", "found open",
     "fenced", "rows", "more", "hangups", "taken over", "takeover", "recorded", "record refused", "witness",
     "claimed again",
