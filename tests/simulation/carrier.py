@@ -10,6 +10,7 @@ from enum import StrEnum
 from random import Random
 
 from adapter.core.model import Outcome
+from adapter.core.outcomes import SOON
 
 
 class End(StrEnum):
@@ -45,6 +46,7 @@ class Story:
 STORIES = (
     Story(name="talks", outcome=Outcome.ANSWERED, ring=(0.5, 3), answer=(2, 12), talk=(3, 60), weight=26),
     Story(name="ai-ends", outcome=Outcome.ANSWERED, ring=(0.5, 3), answer=(2, 12), talk=(6, 60), by=End.AI, weight=16),
+    Story(name="talks-long", outcome=Outcome.ANSWERED, ring=(0.5, 3), answer=(2, 8), talk=(150, 500), weight=4),
     Story(
         name="ai-drops", outcome=Outcome.AI_FAILED, ring=(0.5, 2), answer=(2, 8), talk=(0.1, 1.5), by=End.AI, weight=2
     ),
@@ -137,7 +139,7 @@ def truth(invite: Invite) -> Outcome:
         End.CALLEE: invite.story.outcome,
         End.AI: Outcome.AI_FAILED if _talk(invite) < 2.0 else Outcome.ANSWERED,
         End.ABSOLUTE: Outcome.ANSWERED if invite.answered_at is not None else Outcome.UNKNOWN,
-        End.CARRIER: invite.story.outcome,
+        End.CARRIER: _refusal(invite),
         End.TIMEOUT: Outcome.NO_ANSWER if invite.rang_at is not None else Outcome.NO_REPLY,
         End.HANGUP: Outcome.CANCELED,
         End.PBX: Outcome.ANSWERED if invite.answered_at is not None else Outcome.UNKNOWN,
@@ -145,6 +147,13 @@ def truth(invite: Invite) -> Outcome:
     if invite.end is None:
         raise ValueError(f"{invite.call_id} goes on")
     return by_end[invite.end]
+
+
+def _refusal(invite: Invite) -> Outcome:
+    """A carrier's fault that is told late (by a frozen PBX, say) counts as silence (design, section 5)."""
+    late = (invite.ended_at or 0.0) - invite.at > SOON
+    outcome = invite.story.outcome
+    return Outcome.NO_REPLY if late and outcome is Outcome.CONGESTION else outcome
 
 
 def _talk(invite: Invite) -> float:

@@ -16,7 +16,7 @@ KNOWN = (
     "A jump of the machine's wall clock ends calls that live on (the follower measures its waits on that clock): limits "
     "and the one call per person count without them. Checks that would only say so again look away in such worlds.",
     "A claim that is executed after its asker gave it up, and after the same claim id was answered with no rows, leaves "
-    "rows of which nobody knows; they end as unknown by their deadline (Call.late).",
+    "rows of which nobody knows; they end as unknown by their deadline.",
     "A call that is found open is followed by a list of channels that may be old by then (the settling of other calls comes "
     "in between), and events about it meanwhile are nobody's: its answer can be missed, and it is told as not answered.",
     "A canceled call whose row is released stays in the follower's list of hang-ups until the link is lost.",
@@ -33,6 +33,14 @@ FROZEN_SECONDS = 41.0
 
 FOUND_SECONDS = 75.0
 """After so long a call that is alive is on the board of whoever was told of it: link, back-off, SETTLE."""
+
+HEARD_SECONDS = 25.0
+"""After so long a cancel has ended its call: a sweep, and the hang-up."""
+
+_AWAY = frozenset(
+    {"Supabase outage", "bad line", "cut line", "database restored", "STATE_DIR lost", "STATE_DIR cloned", "lost answer"}
+)
+"""Faults that may keep a cancel from an adapter."""
 
 NOTICED_SECONDS = 30.0
 """After so long a dead connection is noticed by both sides (ping 10 s, its answer 5 s), and the last word is out."""
@@ -194,7 +202,7 @@ def _answered_unseen(call: Call, invite: Invite) -> bool:
 def _unknown_only_in_the_dark(world: World) -> Iterator[str]:
     """`unknown` only where something was, or may have been, missed by whoever owned the call."""
     for call in world.calls.values():
-        if world.stored(call.call_id) != Outcome.UNKNOWN or call.late:
+        if world.stored(call.call_id) != Outcome.UNKNOWN or _overtaken(world, call):
             continue
         if world.restored_at is not None and call.claimed_at < world.restored_at:
             continue  # The database forgot what it had been told.
@@ -211,6 +219,11 @@ def _unknown_only_in_the_dark(world: World) -> Iterator[str]:
         at = [at for what in (*owners, machine.pbx) for at in world.disturbances.get(what, ())]
         if not any(since <= one <= until for one in at):
             yield f"{call.call_id} ended as unknown though nothing was missed between {since:.1f} and {until:.1f}"
+
+
+def _overtaken(world: World, call: Call) -> bool:
+    """Claimed by a request that was executed late, or by one whose answer was lost and that a late one overtook."""
+    return call.adapter in world.late_claims and not call.written
 
 
 def _found_is_followed(world: World) -> Iterator[str]:
@@ -235,7 +248,7 @@ def _unsent_is_released(world: World) -> Iterator[str]:
     for call in world.calls.values():
         if world.stored(call.call_id) != Outcome.UNKNOWN or any(call.call_id in sim.accepted for sim in world.pbxs):
             continue
-        if call.late:
+        if _overtaken(world, call):
             continue
         machine = world.processes[call.process][0]
         if world.disturbances.get(machine.pbx) or not world.kept_its_calls(machine, call.claimed_at):
@@ -252,6 +265,21 @@ def _calls_live_on(world: World) -> Iterator[str]:
         row = world.calls[invite.call_id].row_id
         if invite.end is End.HANGUP and row not in world.canceled:
             yield f"{invite.call_id} was hung up and nobody had asked for it"
+
+
+def _cancels_are_heard(world: World) -> Iterator[str]:
+    """A live call that is canceled is hung up, if its adapter reaches both sides."""
+    if _AWAY & world.faults.keys():
+        return
+    for at, call_id in world.cancels:
+        for invite in world.carrier.of(call_id):
+            if not invite.at < at < (invite.ended_at or 0.0) - HEARD_SECONDS or invite.end is End.HANGUP:
+                continue
+            machine = world.processes[world.calls[call_id].process][0]
+            owners = [p for p, (m, _, _) in world.processes.items() if m is machine]
+            missed = [one for what in (*owners, machine.pbx) for one in world.disturbances.get(what, ())]
+            if not any(at - NOTICED_SECONDS <= one <= at + HEARD_SECONDS for one in missed):
+                yield f"{call_id} was canceled at {at:.1f} and went on until {invite.ended_at:.1f}"
 
 
 def _longest_call(world: World) -> Iterator[str]:
@@ -370,6 +398,7 @@ CHECKS = (
     _found_is_followed,
     _unsent_is_released,
     _calls_live_on,
+    _cancels_are_heard,
     _longest_call,
     _limits,
     _claims_by_the_holder,

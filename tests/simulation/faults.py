@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 FAULTS_PER_WORLD = (3, 8)
 
-MOMENTS = ("registered", "claimed", "written", "taken", "answered", "ended", "synced", "recorded")
+MOMENTS = ("registered", "claimed", "written", "taken", "answered", "ended", "told", "synced", "recorded")
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,7 +154,7 @@ def _crash_at_moment(world: "World", dice: Random) -> bool:
     def act(*args: Any) -> None:
         process = _of_moment(world, dice, args)
         if process is not None and process.alive:
-            process.crash_in = dice.randint(0, dice.choice((4, 12, 40)))
+            process.crash_in = dice.randint(0, dice.choice((1, 4, 12, 40)))
 
     moment = dice.choice(MOMENTS)
     world.arm(moment, act)

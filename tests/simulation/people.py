@@ -48,9 +48,13 @@ def _insert(world: "World", share: int) -> None:
 
 
 def _cancel(world: "World") -> None:
-    live = [row.id for row in world.store.rows.values() if row.status in {"queued", "dialing", "talking"}]
+    status = {"dialing", "talking"} if world.random.random() < 0.7 else {"queued", "dialing", "talking"}
+    live = [row.id for row in world.store.rows.values() if row.status in status]
     if live:
         row = world.random.choice(live)
+        call_id = world.store.rows[row].call_id
+        if call_id is not None:
+            world.cancels.append((world.now, call_id))
         world.canceled.add(row)
         world.trace("cancel", row=row)
         world.store.cancel(row, "an operator", world.clock)

@@ -82,9 +82,6 @@ class Call:
     process: Process
     adapter: str
     incarnation: int
-    late: bool
-    """Claimed by a request that its adapter had given up long before."""
-
     written: int = 0
     written_at: float = 0.0
     responded: bool = False
@@ -147,6 +144,9 @@ class World(pbx.World):
         """Rows that people changed or deleted by hand."""
 
         self.canceled: set[int] = set()
+        self.cancels: list[tuple[float, str]] = []
+        """When which live call was canceled."""
+
         self.restored_at: float | None = None
         """The database was restored to an earlier time: what it forgot is nobody's fault here."""
 
@@ -161,6 +161,9 @@ class World(pbx.World):
         self.moved_away = 0
         self.clocks_jumped = False
         self.claims_of_nobody: list[str] = []
+        self.late_claims: set[str] = set()
+        """Adapters for which a claim was executed that they had given up (see KNOWN in the checks)."""
+
         network.WORLD.append(self)
 
     # -- time and chance
@@ -306,6 +309,7 @@ class World(pbx.World):
         for record in records:
             if isinstance(record, OutcomeRecord) and (call := self.calls.get(record.call_id)) is not None:
                 call.told.append((self.now, self.processes[process][0].name, record.ending.outcome.value))
+                self.fire("told", process)
 
     # -- what goes wrong with folders and the database, and what an operator does about it
 
@@ -391,6 +395,10 @@ class World(pbx.World):
             return
         for row in reply.rows:
             if row.call_id not in self.calls:
+                if not reply.holder:
+                    self.claims_of_nobody.append(row.call_id)
+                if late:
+                    self.late_claims.add(adapter_id)
                 self.calls[row.call_id] = Call(
                     call_id=row.call_id,
                     row_id=row.row_id,
@@ -400,12 +408,9 @@ class World(pbx.World):
                     process=process,
                     adapter=adapter_id,
                     incarnation=incarnation,
-                    late=late,
                 )
                 self.trace("claimed", process=process.name, row=row.row_id, call=row.call_id, lost=lost)
         if reply.rows:
-            if not reply.holder:
-                self.claims_of_nobody += [row.call_id for row in reply.rows]
             if lost:
                 self.seen("claim answered, answer lost")
             self.fire("claimed", process)
@@ -479,7 +484,7 @@ class World(pbx.World):
             PBXS[sim.name] = sim
         shared = {
             "RING_SECONDS": str(dice.choice((10, 15, 25))),
-            "MAX_CALL_SECONDS": str(dice.choice((30, 60, 90))),
+            "MAX_CALL_SECONDS": str(dice.choice((30, 60, 90, 300))),
             "MAX_CALLS": str(dice.choice((3, 8, 20))),
             "MAX_CALLS_PER_USER": "3" if dice.random() < 0.3 else "10",
             "CALLS_PER_SECOND": str(dice.choice((1, 3, 10))),
