@@ -523,6 +523,8 @@ class World(pbx.World):
         """Every row has ended and nothing waits to be told."""
         if any(row.status in {"queued", "dialing", "talking"} for row in self.store.rows.values()):
             return False
+        if any(sim.calls for sim in self.pbxs):
+            return False
         return not any(self._waits(machine) for machine in self.machines if machine.wanted)
 
     def _waits(self, machine: Machine) -> bool:
