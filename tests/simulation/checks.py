@@ -12,15 +12,15 @@ from adapter.dialer import FRESH_SECONDS
 from tests.simulation.carrier import End, Invite, truth
 from tests.simulation.world import Call, Machine, World
 
-KNOWN = (
-    "A jump of the machine's wall clock ends calls that live on (the follower measures its waits on that clock): limits "
-    "and the one call per person count without them. Checks that would only say so again look away in such worlds.",
-    "A claim that is executed after its asker gave it up, and after the same claim id was answered with no rows, leaves "
-    "rows of which nobody knows; they end as unknown by their deadline.",
-    "A call that is found open is followed by a list of channels that may be old by then (the settling of other calls comes "
-    "in between), and events about it meanwhile are nobody's: its answer can be missed, and it is told as not answered.",
-    "A canceled call whose row is released stays in the follower's list of hang-ups until the link is lost.",
-)
+KNOWN = """\
+1. A jump of the machine's wall clock ends calls that live on, because the follower measures its waits on that clock:
+   limits and the one call per person then count without them. Checks that would only say so again look away.
+2. A claim that is executed after its asker gave it up, and after its id was answered with no rows, leaves rows of which
+   nobody knows; they end as unknown by their deadline.
+3. A call that is found open is put on the board by a list of channels that may be old by then (other doubts are settled
+   in between), and events about it meanwhile are nobody's: its answer can be missed, and it is told as not answered.
+4. A canceled call whose row is released stays in the follower's list of hang-ups until the link is lost.
+"""
 """Weaknesses of the program that this simulation has found and that are not mended yet."""
 
 FINAL = frozenset({"done", "canceled"})
@@ -38,7 +38,15 @@ HEARD_SECONDS = 25.0
 """After so long a cancel has ended its call: a sweep, and the hang-up."""
 
 _AWAY = frozenset(
-    {"Supabase outage", "bad line", "cut line", "database restored", "STATE_DIR lost", "STATE_DIR cloned", "lost answer"}
+    {
+        "Supabase outage",
+        "bad line",
+        "cut line",
+        "database restored",
+        "STATE_DIR lost",
+        "STATE_DIR cloned",
+        "lost answer",
+    }
 )
 """Faults that may keep a cancel from an adapter."""
 

@@ -57,13 +57,9 @@ def heal(world: "World") -> None:
         _mend_pbx(sim)
     for process in world.processes:
         process.crash_in = None
-        if process.alive and process.stopped_at is not None:
-            process.go_on(slept=False)
+        process.go_on(slept=False)
     for machine in world.machines:
-        line = machine.line
-        line.before = line.after = line.late = 0.0
-        line.cut, line.lose = False, ""
-        machine.folder.full = False
+        _mend_machine(machine)
     for process, (_, _, second) in list(world.processes.items()):
         if second:
             process.die()
@@ -87,6 +83,13 @@ def attend(world: "World") -> None:
         if machine.wanted and machine.exits and machine.exits[-1] == EXIT_BUSY:
             world.operator_moves_folder_away(machine)
             world.restart(machine)
+
+
+def _mend_machine(machine: "Machine") -> None:
+    line = machine.line
+    line.before = line.after = line.late = 0.0
+    line.cut, line.lose = False, ""
+    machine.folder.full = False
 
 
 def _mend_pbx(sim: SimPbx) -> None:

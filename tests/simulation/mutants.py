@@ -5,10 +5,9 @@ Each mutant is a switch that patches the program for as long as it is on. `find`
 
 import asyncio
 import uuid
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, ExitStack, contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, replace
-from functools import partial
 from typing import Any
 from unittest import mock
 
@@ -19,23 +18,28 @@ import adapter.follower
 import adapter.pbx.link
 import adapter.supabase_io.outbox
 import adapter.ticker
+from adapter.core import originate, outcomes, recovery
 from adapter.core.call import Call, Input
-from adapter.core.model import AmiEvent, ClaimedRow, OutcomeRecord, Record, ReleaseCause
+from adapter.core.model import AmiEvent, ClaimedRow, Record, ReleaseCause
 from adapter.core.originate import Originate
 from adapter.core.outcomes import CAUSES, Sense
 from adapter.core.recovery import Journal
 from adapter.daemon import Daemon
 from adapter.dialer import Dialer, Taken
 from adapter.follower import Follower
-from adapter.pbx import PbxLink, Reply, Unsure
+from adapter.pbx import Accepted, NotSent, PbxLink, Reply, Unsure
+from adapter.pbx.guards import Guards
+from adapter.pbx.replies import Order
 from adapter.supabase_io import outbox_file
 from adapter.supabase_io.database import SyncReply, SyncRequest
 from adapter.supabase_io.outbox import Outbox
+from adapter.supabase_io.records import encode
 from adapter.supabase_io.statedir import Identity, StateDir
 from adapter.ticker import Ticker
-from tests.simulation import disk, network
+from tests.simulation import disk
 from tests.simulation.loop import PROCESS
 from tests.simulation.run import run
+from tests.simulation.store import Store
 
 Switch = Callable[[], AbstractContextManager[Any]]
 
@@ -61,7 +65,7 @@ def _patch(target: Any, name: str, value: Any) -> Switch:
     return lambda: mock.patch.object(target, name, value)
 
 
-_judge = adapter.follower.judge
+_judge = recovery.judge
 
 
 def _judging(**changes: Any) -> Switch:
@@ -79,7 +83,7 @@ def _judging(**changes: Any) -> Switch:
 _originate = PbxLink.originate
 
 
-async def _sent_again(self: PbxLink, order: Originate, last_check: Callable[[], str | None] | None = None) -> Reply:
+async def _sent_again(self: PbxLink, order: Order, last_check: Callable[[], str | None] | None = None) -> Reply:
     reply = await _originate(self, order, last_check)
     if isinstance(reply, Unsure):
         while not self.status.connected:
@@ -88,18 +92,16 @@ async def _sent_again(self: PbxLink, order: Originate, last_check: Callable[[], 
     return reply
 
 
-async def _unsure_is_not_sent(
-    self: PbxLink, order: Originate, last_check: Callable[[], str | None] | None = None
-) -> Reply:
+async def _unsure_is_not_sent(self: PbxLink, order: Order, last_check: Callable[[], str | None] | None = None) -> Reply:
     reply = await _originate(self, order, last_check)
-    return adapter.pbx.link.NotSent(reply.reason) if isinstance(reply, Unsure) else reply
+    return NotSent(reply.reason) if isinstance(reply, Unsure) else reply
 
 
-async def _no_guard(*_: object) -> adapter.pbx.link.Guards:
-    return adapter.pbx.link.Guards(ai=None, trunk=None)
+async def _no_guard(*_: object) -> Guards:
+    return Guards(ai=None, trunk=None)
 
 
-_build = adapter.dialer.build
+_build = originate.build
 
 
 def _without(prefix: str) -> Switch:
@@ -115,13 +117,11 @@ def _without(prefix: str) -> Switch:
 # The dialer
 
 
-async def _expected_late(self: Dialer, taken: Taken, originate: Originate) -> None:
+async def _expected_late(self: Dialer, taken: Taken, order: Originate) -> None:
     """The board hears of a call only when its Response is in."""
-    expect = self._follower.expect
-    with mock.patch.object(self._follower, "expect", lambda *_: None):
-        reply = await self._link.originate(originate, lambda: self._stale(taken))
-    expect(taken.row, originate)
-    if isinstance(reply, adapter.pbx.link.Accepted):
+    reply = await self._link.originate(order, lambda: self._stale(taken))
+    self._follower.expect(taken.row, order)
+    if isinstance(reply, Accepted):
         await self._follower.accepted(taken.row.call_id)
     elif isinstance(reply, Unsure):
         self._follower.doubt(taken.row.call_id)
@@ -243,7 +243,7 @@ async def _put_unsynced(self: Outbox, record: Record) -> None:
 
 async def _put_never_written(self: Outbox, record: Record) -> None:
     seq, self._next = self._next, self._next + 1
-    self._items[seq] = adapter.supabase_io.outbox._Item(0.0, adapter.supabase_io.outbox.encode(record))
+    self._items[seq] = adapter.supabase_io.outbox._Item(0.0, encode(record))
 
 
 _put = Outbox.put
@@ -265,17 +265,9 @@ def _new_nonce(self: StateDir) -> tuple[str, int, str]:
 # The database
 
 
-def _sync(change: Callable[[Any, str, int, SyncRequest, float], SyncReply]) -> Switch:
-    from tests.simulation.store import Store  # noqa: PLC0415
-
-    return _patch(Store, "sync", change)
-
-
 @contextmanager
 def _fenced_by_owner() -> Iterator[None]:
     """An outcome is taken only from the adapter that claimed the call."""
-    from tests.simulation.store import Store  # noqa: PLC0415
-
     real = Store.sync
 
     def sync(self: Any, adapter_id: str, incarnation: int, request: SyncRequest, now: float) -> SyncReply:
@@ -296,8 +288,6 @@ def _fenced_by_owner() -> Iterator[None]:
 @contextmanager
 def _without_limits() -> Iterator[None]:
     """The claim does not count the calls of a user."""
-    from tests.simulation.store import Store  # noqa: PLC0415
-
     real = Store.sync
 
     def sync(self: Any, adapter_id: str, incarnation: int, request: SyncRequest, now: float) -> SyncReply:
@@ -306,14 +296,6 @@ def _without_limits() -> Iterator[None]:
         return reply
 
     with mock.patch.object(Store, "sync", sync):
-        yield
-
-
-@contextmanager
-def _all(*switches: Switch) -> Iterator[None]:
-    with ExitStack() as stack:
-        for switch in switches:
-            stack.enter_context(switch())
         yield
 
 
@@ -340,9 +322,11 @@ MUTANTS = (
     Mutant("database that went back in time believed", _patch(Ticker, "_check_time", _never_back_in_time)),
     Mutant("take-over not heard", _patch(Ticker, "_commands", _deaf_to_takeovers)),
     Mutant("cancel not heard", _patch(Ticker, "_commands", _deaf_to_cancels)),
-    Mutant("hang-up of any leg taken as the end", _patch(life, "_HANDLERS", {**life._HANDLERS, "Hangup": _any_leg_ends})),
+    Mutant(
+        "hang-up of any leg taken as the end", _patch(life, "_HANDLERS", {**life._HANDLERS, "Hangup": _any_leg_ends})
+    ),
     Mutant("OriginateResponse matched by Uniqueid", _by_uniqueid),
-    Mutant("busy told as no answer", _patch(life.sense_of, "__globals__", None) if False else _patch(adapter.core.outcomes, "CAUSES", {**CAUSES, 17: Sense.ABSENT})),
+    Mutant("busy told as no answer", _patch(outcomes, "CAUSES", {**CAUSES, 17: Sense.ABSENT})),
     Mutant("absent calls never doubted", _patch(Follower, "_doubt", _doubts_nothing)),
     Mutant("open calls of the last run not looked for", _patch(Follower, "adopt", _blind_adoption)),
     Mutant("what was missed taken for not happened", _patch(life, "on_lost", _lost_without_gap)),

@@ -73,13 +73,7 @@ class Around(Protocol):
         ...
 
     def asked(
-        self,
-        process: Process,
-        adapter_id: str,
-        incarnation: int,
-        reply: Registered | SyncReply,
-        lost: bool,
-        late: bool,
+        self, process: Process, who: tuple[str, int], reply: Registered | SyncReply, *, lost: bool, late: bool
     ) -> None:
         """A request was executed; `lost`: nobody will hear the answer; `late`: it had been given up before."""
         ...
@@ -150,9 +144,9 @@ class SimDatabase:
                 return
             reply = execute(world.clock)
             lost = lost or line.cut
-            if line.lose and getattr(reply, line.lose, ()):
+            if line.lose and getattr(reply, line.lose, None):
                 lost, line.lose = True, ""
-            world.asked(process, *identity, reply, lost, late)
+            world.asked(process, identity, reply, lost=lost, late=late)
             if lost:
                 world.later(TOTAL_SECONDS, deliver, None, DatabaseAway("no answer"))
             else:

@@ -1,4 +1,4 @@
-"""Worlds under every kind of fault: no promise is broken, one seed is one world, and nothing of the design is left out."""
+"""Worlds under every kind of fault: no promise is broken, one seed is one world, nothing of the design is left out."""
 
 import hashlib
 import os

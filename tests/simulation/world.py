@@ -375,15 +375,10 @@ class World(pbx.World):
             bell.process.context.run(self.loop.call_soon, bell.rung.set)
 
     def asked(
-        self,
-        process: Process,
-        adapter_id: str,
-        incarnation: int,
-        reply: Registered | SyncReply,
-        lost: bool,
-        late: bool,
+        self, process: Process, who: tuple[str, int], reply: Registered | SyncReply, *, lost: bool, late: bool
     ) -> None:
         """A request was executed; `lost`: nobody will hear the answer; `late`: it had been given up before."""
+        adapter_id, incarnation = who
         machine, _, second = self.processes[process]
         if isinstance(reply, Registered):
             if reply.accepted and not second:
