@@ -171,13 +171,15 @@ class History:
             (0.02, "status", dice.choice(("done", "canceled", "dialing", "nonsense"))),
             (0.01, "priority", 10),
             (0.01, "user_id", None),
-            (0.01, "max_attempts", 0),
-            (0.01, "ring_seconds", 3),
+            (0.02, "max_attempts", dice.choice((0, 101))),
+            (0.02, "ring_seconds", dice.choice((4, 121))),
+            (0.02, "retry_seconds", dice.choice((-1, 2592001))),
+            (0.02, dice.choice(("customer_name", "agent_id", "idsale")), "n" * dice.choice((200, 201, 1000, 1001))),
             (0.01, "caller_id", "a\nb"),
             (0.01, "trunk", "a b"),
             (0.01, "metadata", []),
-            (0.01, "not_before", self._now + 31 * 86400.0),
-            (0.01, "expires_at", self._now - 1.0),
+            (0.02, "not_before", self._now + dice.choice((30, 31)) * 86400.0),
+            (0.02, "expires_at", self._now - dice.choice((0.0, 1.0))),
             (0.01, "idempotency_key", "k" * 201),
         ):
             row |= {name: value} if dice.random() < chance else {}
@@ -322,6 +324,8 @@ class History:
             told = encode(AnsweredMark(call_id=call, times=self._times(row)))
         elif kind < 0.25 + self._releases:
             cause = dice.choice(tuple(ReleaseCause))
+            mine = [str(row.call_id) for row in self._store.rows.values() if row.adapter == desk.adapter and row.in_air]
+            call = dice.choice(mine) if mine and dice.random() < 0.7 else call
             told = encode(ReleaseRecord(call_id=call, cause=cause, reason=dice.choice(("no", "the PBX said no"))))
         elif kind < 0.97:
             told = self._outcome(call, row)
