@@ -40,6 +40,9 @@ class Story:
     refuse: tuple[float, float] | None = None
     cause: int = 16
     sip: int | None = None
+    media: bool = False
+    """It rings by early media (183), which a list of channels does not show."""
+
     weight: int = 1
 
 
@@ -54,6 +57,16 @@ STORIES = (
     Story(name="silence", outcome=Outcome.NO_REPLY, weight=4),
     Story(name="busy", outcome=Outcome.BUSY, refuse=(0.5, 4), cause=17, sip=486, weight=10),
     Story(name="declines", outcome=Outcome.DECLINED, ring=(0.5, 2), refuse=(3, 9), cause=21, sip=603, weight=5),
+    Story(
+        name="media-then-barred",
+        outcome=Outcome.DECLINED,
+        ring=(0.3, 2),
+        refuse=(3, 12),
+        cause=21,
+        sip=403,
+        media=True,
+        weight=7,
+    ),
     Story(name="absent", outcome=Outcome.NO_ANSWER, refuse=(1, 6), cause=19, sip=480, weight=4),
     Story(name="no-number", outcome=Outcome.INVALID_NUMBER, refuse=(0.2, 3), cause=1, sip=404, weight=4),
     Story(name="forbidden", outcome=Outcome.REJECTED, refuse=(0.1, 2), cause=21, sip=403, weight=5),

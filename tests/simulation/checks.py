@@ -39,13 +39,8 @@ HEARD_SECONDS = 25.0
 
 _AWAY = frozenset(
     {
-        "Supabase outage",
-        "bad line",
-        "cut line",
-        "database restored",
-        "STATE_DIR lost",
-        "STATE_DIR cloned",
-        "lost answer",
+        *("Supabase outage", "bad line", "cut line", "database restored", "lost answer"),
+        *("away", "disk full", "STATE_DIR lost", "STATE_DIR cloned", "STATE_DIR rolled back"),
     }
 )
 """Faults that may keep a cancel from an adapter."""
@@ -191,15 +186,16 @@ def _is_true(world: World, call: Call, invites: list[Invite], told: Outcome) -> 
         return not invites
     if not invites:
         return told in {Outcome.TRUNK_UNAVAILABLE, Outcome.PBX_ERROR, Outcome.CANCELED}
-    if invites[-1].ended_at is None:
+    invite = invites[-1]
+    if invite.ended_at is None:
         return False
-    happened = truth(invites[-1])
-    if happened is told:
-        return True
     if told is Outcome.CANCELED:
-        return call.row_id in world.canceled | world.touched
-    answered = {Outcome.ANSWERED, Outcome.AI_FAILED}
-    return (told in answered and invites[-1].answered_at is not None) or _answered_unseen(call, invites[-1])
+        return truth(invite) is told or call.row_id in world.canceled | world.touched
+    if told is Outcome.NO_REPLY and truth(invite) is Outcome.NO_ANSWER:
+        # Both spend a try, and are tried again alike; that it rang may have been missed.
+        return _missed(world, call, call.claimed_at - NOTICED_SECONDS, world.now)
+    answered = told in {Outcome.ANSWERED, Outcome.AI_FAILED} and invite.answered_at is not None
+    return truth(invite) is told or answered or _answered_unseen(call, invite)
 
 
 def _answered_unseen(call: Call, invite: Invite) -> bool:
@@ -220,13 +216,17 @@ def _unknown_only_in_the_dark(world: World) -> Iterator[str]:
         ended = invites[-1].ended_at if invites and invites[-1].ended_at is not None else world.now
         if invites and invites[-1].end is End.PBX:
             continue
-        machine = world.processes[call.process][0]
         # A loss just before is not noticed at once, one just after may have kept the end from being told.
         since, until = call.claimed_at - NOTICED_SECONDS, ended + NOTICED_SECONDS
-        owners = [p for p, (m, _, _) in world.processes.items() if m is machine]
-        at = [at for what in (*owners, machine.pbx) for at in world.disturbances.get(what, ())]
-        if not any(since <= one <= until for one in at):
+        if not _missed(world, call, since, until):
             yield f"{call.call_id} ended as unknown though nothing was missed between {since:.1f} and {until:.1f}"
+
+
+def _missed(world: World, call: Call, since: float, until: float) -> bool:
+    """Was anything missed, or may have been, where this call was claimed?"""
+    machine = world.processes[call.process][0]
+    owners = [process for process, (one, _, _) in world.processes.items() if one is machine]
+    return any(since <= at <= until for what in (*owners, machine.pbx) for at in world.disturbances.get(what, ()))
 
 
 def _overtaken(world: World, call: Call) -> bool:
@@ -283,10 +283,7 @@ def _cancels_are_heard(world: World) -> Iterator[str]:
         for invite in world.carrier.of(call_id):
             if not invite.at < at < (invite.ended_at or 0.0) - HEARD_SECONDS or invite.end is End.HANGUP:
                 continue
-            machine = world.processes[world.calls[call_id].process][0]
-            owners = [p for p, (m, _, _) in world.processes.items() if m is machine]
-            missed = [one for what in (*owners, machine.pbx) for one in world.disturbances.get(what, ())]
-            if not any(at - NOTICED_SECONDS <= one <= at + HEARD_SECONDS for one in missed):
+            if not _missed(world, world.calls[call_id], at - NOTICED_SECONDS, at + HEARD_SECONDS):
                 yield f"{call_id} was canceled at {at:.1f} and went on until {invite.ended_at:.1f}"
 
 

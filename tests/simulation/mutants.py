@@ -20,7 +20,7 @@ import adapter.supabase_io.outbox
 import adapter.ticker
 from adapter.core import originate, outcomes, recovery
 from adapter.core.call import Call, Input
-from adapter.core.model import AmiEvent, ClaimedRow, Record, ReleaseCause
+from adapter.core.model import AmiEvent, ClaimedRow, Ending, Record, ReleaseCause
 from adapter.core.originate import Originate
 from adapter.core.outcomes import CAUSES, Sense
 from adapter.core.recovery import Journal
@@ -179,9 +179,12 @@ def _blind_adoption(self: Follower, calls: Sequence[Any], *, ours: bool) -> None
     """Calls found open at a start are not looked for."""
 
 
-def _lost_without_gap(call: Call, _now: float, *, alive_at: float | None = None) -> Call:
+def _no_gaps(call: Call) -> Ending:
     """What was missed while the link was lost is taken for not happened."""
-    return call
+    return _judge_call(replace(call, gap=False))
+
+
+_judge_call = life._judge
 
 
 # The ticker
@@ -200,7 +203,8 @@ def _forgotten_when_sent(self: Ticker, claim: Any) -> SyncRequest:
     for seq, _ in request.records:
         self._outbox._items.pop(seq)
         self._outbox._stored(seq)
-    PROCESS.get().run(lambda: self._outbox._write([outbox_file.delete(seq) for seq, _ in request.records]))
+    if request.records:
+        self._outbox._statements += [outbox_file.delete(seq) for seq, _ in request.records]
     return request
 
 
@@ -329,7 +333,7 @@ MUTANTS = (
     Mutant("busy told as no answer", _patch(outcomes, "CAUSES", {**CAUSES, 17: Sense.ABSENT})),
     Mutant("absent calls never doubted", _patch(Follower, "_doubt", _doubts_nothing)),
     Mutant("open calls of the last run not looked for", _patch(Follower, "adopt", _blind_adoption)),
-    Mutant("what was missed taken for not happened", _patch(life, "on_lost", _lost_without_gap)),
+    Mutant("what was missed taken for not happened", _patch(life, "_judge", _no_gaps)),
     Mutant("events before the Response have no owner", _patch(Dialer, "_send", _expected_late)),
     Mutant("rows not sent are forgotten", _patch(Dialer, "_release", _drops_rows)),
     Mutant("live calls hung up at exit", _patch(Daemon, "_drain", _hangs_up_at_exit)),

@@ -25,7 +25,7 @@ from adapter.watchdog import Watchdog
 from tests.simulation import disk, network, pbx
 from tests.simulation.loop import PROCESS, quiet_death
 
-READINESS_SECONDS = 1.0
+READINESS_SECONDS = 2.0
 """Instead of a tenth of a second: nothing is decided by it but how soon a claim follows a login."""
 
 BREATH_SECONDS = 1.0

@@ -600,6 +600,9 @@ class SimPbx:
         assert call.invite is not None
         call.invite.rang_at = self.world.now
         self.world.trace("rings", call=call.call_id)
+        if call.invite.story.media:
+            self.emit({"Event": "DialState", "Privilege": "call,all", "DialStatus": "PROGRESS", **_dest(call.leg)})
+            return
         call.leg.state = "5"
         self._tell("Newstate", call.leg)
         self.emit({"Event": "DialState", "Privilege": "call,all", "DialStatus": "RINGING", **_dest(call.leg)})
