@@ -466,7 +466,11 @@ class World(pbx.World):
         while self.now < end and not self.settled():
             self.loop.run(self.now + 10.0)
             faults.attend(self)
-        self.loop.run(self.now + 30.0)
+        # A process that is refused by now finds that out with its next request.
+        for _ in range(3):
+            self.loop.run(self.now + 15.0)
+            faults.attend(self)
+        self.loop.run(self.now + 15.0)
         self.trace("over", rows=len(self.store.rows), steps=self.loop.steps)
 
     def build(self) -> None:
