@@ -45,6 +45,12 @@ STOPPING = "the adapter was stopping"
 SIGNAL_SECONDS = 0.01
 """In which the loop sees a signal that is there: two turns of it."""
 
+TESTIFY_SECONDS = 2.0
+"""How often a witness looks whether it has something to ask (`core/witness.py`): a fifth of its patience of 10 s."""
+
+UNASKED_SECONDS = 15.0
+"""How long it then waits when the database did not take the question: as long as the ticker at most."""
+
 READINESS_SECONDS = 0.1
 """How often the link is asked whether calls may be placed: a claim after start or repair waits no longer than this."""
 
@@ -153,6 +159,7 @@ class Daemon:
             asyncio.create_task(self._follower.breathe(), name="follower's clock"),
             asyncio.create_task(self._dialer.run(), name="dialer"),
             asyncio.create_task(self._watch_readiness(), name="readiness"),
+            asyncio.create_task(self._testify(), name="witness"),
             asyncio.create_task(self._watchdog.run(), name="watchdog"),
         }
         stop = asyncio.create_task(stopped.wait(), name="stop")
@@ -202,6 +209,25 @@ class Daemon:
         self._ai = self._ai.after(ending)
         self._trunk = self._trunk.after(ending)
         self._ticker.room_appeared()
+
+    async def _testify(self) -> None:
+        """Tell of other adapters' calls on our PBX what the database does not know of them."""
+        told = ""
+        while True:
+            await asyncio.sleep(TESTIFY_SECONDS)
+            asked = self._follower.unsure_of()
+            if not asked or self._ticker.database_problem is not None:
+                continue
+            try:
+                wanted = await self._parts.database.witness(asked)
+            except (DatabaseAway, DatabaseRefused) as error:
+                # Nothing is forgotten by it: it is asked again, and a take-over uses the same knowledge.
+                if str(error) != told:
+                    told = str(error)
+                    say(log, logging.WARNING, "witness.unasked", "What was seen cannot be told yet", problem=told)
+                await asyncio.sleep(UNASKED_SECONDS)
+            else:
+                await self._follower.testify(wanted)
 
     def _dial(self, rows: tuple[ClaimedRow, ...], since: float) -> None:
         now = clock.wall()

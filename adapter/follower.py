@@ -4,6 +4,9 @@ Two kinds of call live here. Calls *on the board* are followed by their events (
 or may not be on the PBX: an Originate without a Response, a call that no channel list shows after a login, a call that
 an earlier incarnation had claimed. Doubt is settled by `core/recovery.py` from the channel list, the PBX journal and
 the PBX's start time, never by the passing of time alone.
+
+Calls that another adapter placed through this PBX are watched as well (`core/witness.py`): what was seen of them is
+told when the database does not know it, and is where this adapter goes on when it takes the PBX over.
 """
 
 import asyncio
@@ -12,12 +15,13 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import assert_never
 
-from adapter.core.call import resume, start
+from adapter.core.call import call_id_of, resume, start
 from adapter.core.calls import Board, Change, Ended
 from adapter.core.model import AnsweredMark, Channel, ClaimedRow, Ending, Form, OpenCall, Record, ReleaseRecord
 from adapter.core.originate import Originate, slot_of
 from adapter.core.outcomes import outcome_record
 from adapter.core.recovery import End, Follow, Journal, Release, Wait, judge
+from adapter.core.witness import Witness
 from adapter.log import say
 from adapter.pbx import Down, Event, LinkDown, PbxLink, PbxMessage, Up
 
@@ -87,6 +91,10 @@ class Follower:
         self._incarnation = incarnation
         self._beat = beat
         self._board = Board()
+        self._witness = Witness(ring_seconds=ring_seconds, max_call_seconds=max_call_seconds)
+        self._to_tell: list[Change] = []
+        """What was seen of calls that were just taken over; told with the next breath."""
+
         self._known: dict[str, Known] = {}
         self._doubts: dict[str, Doubt] = {}
         self._up_since: float | None = None
@@ -149,9 +157,33 @@ class Follower:
         """Calls that the database holds open and this process did not send (a start, a take-over)."""
         now = self._clock()
         for call in calls:
-            if not self.knows(call.row.call_id):
+            if not self.knows(call.row.call_id) and not self._witnessed(call):
                 self._doubts[call.row.call_id] = Doubt(call=call, sent_at=now, ours=ours)
                 say(log, logging.INFO, "call.found", "Call of an earlier process found open", call=call.row.call_id)
+
+    def _witnessed(self, opened: OpenCall) -> bool:
+        """A call that we have seen, and not only heard of: it is followed on from here, or its end is told."""
+        call_id = opened.row.call_id
+        life, changes = self._witness.hand_over(opened)
+        if life is None and not changes:
+            return False
+        self._to_tell += changes
+        if life is not None:
+            self._known[call_id] = Known(call=opened, sent_at=self._clock(), accepted=True, ours=False)
+            self._board.add(life)
+        say(log, logging.INFO, "call.witnessed", "Call of another adapter was watched and is taken over", call=call_id)
+        return True
+
+    def unsure_of(self) -> tuple[str, ...]:
+        """Calls of another adapter that we saw answered or ended: does the database know?"""
+        return self._witness.due(self._wall())
+
+    async def testify(self, wanted: Sequence[OpenCall]) -> None:
+        """The database's answer to `unsure_of`: it does not know the end of these; it is told what was seen of them."""
+        changes = self._witness.answered(wanted)
+        for change in changes:
+            say(log, logging.INFO, "call.testified", "The database is told what was seen", call=change.call_id)
+        await self._apply(changes)
 
     async def hang_up(self, call_id: str) -> None:
         """Somebody canceled this call: end it at the PBX by its exact channel."""
@@ -186,7 +218,9 @@ class Follower:
         while True:
             await asyncio.sleep(BREATH_SECONDS)
             self._beat()
-            await self._apply(self._board.on_tick(self._wall()))
+            self._witness.on_tick(self._wall())
+            told, self._to_tell = self._to_tell, []
+            await self._apply([*told, *self._board.on_tick(self._wall())])
             if self._doubts and self._up_since is not None:
                 try:
                     await self._settle()
@@ -197,9 +231,12 @@ class Follower:
         now = self._wall()
         match message:
             case Event():
+                if not self.knows(call_id_of(message.event)):
+                    self._witness.on_event(message.event, now)
                 return self._board.on_event(message.event, now)
             case Up():
                 self._up_since = self._clock()
+                self._witness.on_seen(message.channels, now, known={*self._board.ids, *self._doubts})
                 changes = self._board.on_seen(message.channels, now)
                 for call in self._board.absent(message.channels):
                     self._doubt(call.call_id)
@@ -207,6 +244,7 @@ class Follower:
             case Down():
                 self._up_since = None
                 self._hang_ups.clear()
+                self._witness.on_lost(now)
                 return self._board.on_lost(now)
 
     def _doubt(self, call_id: str) -> None:

@@ -415,6 +415,15 @@ def on_gone(call: Call, now: float, why: str) -> Call:
     return _end(call, Input.LOST, ending)
 
 
+def testimony(call: Call, *, ring_seconds: int, canceled: bool) -> Call:
+    """A call that a witness saw end, judged once more with what only its row knows: its ring limit (the words name
+    it), and whether somebody had asked for its end, which then came from our side."""
+    if call.ending is None or call.ending.estimated:
+        return call
+    call = replace(call, ring_seconds=ring_seconds, canceled=call.canceled or (canceled and not call.far_end))
+    return replace(call, ending=_judge(call))
+
+
 def concerns(call: Call, event: AmiEvent) -> bool:
     """True if this event speaks of this call (or of the whole PBX)."""
     if event.name == "Shutdown":

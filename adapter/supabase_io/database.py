@@ -1,4 +1,6 @@
-"""The two SQL functions as typed calls: `call_register_v1` once, then `call_sync_v1` for everything.
+"""The SQL functions as typed calls: `call_register_v1` once, then `call_sync_v1` for everything.
+
+Beside the tick there is one small question, `call_witness_v1`: which calls of others need what we saw of them.
 
 One request is one try. The daemon's tick is the only retry, and the claim id makes that safe; a retry in here would
 double the wait without anybody seeing it. `DatabaseAway` passes by itself, `DatabaseRefused` needs a person.
@@ -7,7 +9,7 @@ double the wait without anybody seeing it. `DatabaseAway` passes by itself, `Dat
 import asyncio
 import contextvars
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Self, TypeVar
 
@@ -15,12 +17,13 @@ import httpx
 from postgrest.exceptions import APIError
 from supabase import AsyncClient, AsyncClientOptions
 
+from adapter.core.model import OpenCall
 from adapter.log import say
 from adapter.supabase_io import library, refusals, replies
 from adapter.supabase_io.config import SupabaseConfig
 from adapter.supabase_io.records import Unfit, sanitize
 from adapter.supabase_io.refusals import DatabaseAway, DatabaseError, DatabaseRefused
-from adapter.supabase_io.replies import Registered, SyncReply, Unreadable
+from adapter.supabase_io.replies import Registered, SyncReply, Unreadable, Wanted
 
 __all__ = [
     "Database",
@@ -35,7 +38,7 @@ __all__ = [
 
 log = logging.getLogger(__name__)
 
-_Reply = TypeVar("_Reply", Registered, SyncReply)
+_Reply = TypeVar("_Reply", Registered, SyncReply, Wanted)
 
 _status: contextvars.ContextVar[int | None] = contextvars.ContextVar("http_status", default=None)
 """Status of the last answer in this task: the library's error does not carry it (PG-09)."""
@@ -145,6 +148,16 @@ class Database:
             },
         )
         return _decoded("call_sync_v1", replies.synced, answer)
+
+    async def witness(self, calls: Sequence[str]) -> tuple[OpenCall, ...]:
+        """Of these calls through our PBX (at most 200), those whose end the database does not know. Changes nothing.
+
+        Raises DatabaseAway, DatabaseRefused; RuntimeError before an accepted `register`.
+        """
+        if self._identity is None:
+            raise RuntimeError("witness before register was accepted")
+        answer = await self.ask("call_witness_v1", {"p_adapter": self._identity[0], "p_calls": list(calls)})
+        return _decoded("call_witness_v1", replies.wanted, answer).open
 
     async def canonical(self, number: str, region: str) -> tuple[str | None, str | None]:
         """`(e164, problem)` of a phone number as the database reads it. It changes nothing, so `doctor` may ask it too.

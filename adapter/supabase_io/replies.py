@@ -83,6 +83,16 @@ class SyncReply:
     unreadable: tuple[Unreadable, ...] = ()
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wanted:
+    """Answer of `call_witness_v1`."""
+
+    open: tuple[OpenCall, ...]
+    """Calls whose end the database does not know."""
+
+    unreadable: tuple[Unreadable, ...] = ()
+
+
 def registered(value: object) -> Registered:
     """Decode the answer of `call_register_v1`; raises Unfit when it is no such answer."""
     reply = records.obj(value, "the reply")
@@ -120,6 +130,14 @@ def synced(value: object) -> SyncReply:
         takeover=_each(reply, "takeover", records.decode_open, unreadable),
         unreadable=tuple(unreadable),
     )
+
+
+def wanted(value: object) -> Wanted:
+    """Decode the answer of `call_witness_v1`; raises Unfit when it is no such answer."""
+    reply = records.obj(value, "the reply")
+    unreadable: list[Unreadable] = []
+    calls = _each(reply, "open", records.decode_open, unreadable)
+    return Wanted(open=calls, unreadable=tuple(unreadable))
 
 
 def _each(reply: Any, key: str, decode: Callable[[object], _Item], unreadable: list[Unreadable]) -> tuple[_Item, ...]:
