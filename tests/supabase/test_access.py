@@ -15,6 +15,7 @@ TABLES = (
 PUBLIC_FUNCTIONS = {
     "call_register_v1", "call_sync_v1", "call_cancel_v1", "call_number_v1",
     "call_follow_v1", "call_wish_v1", "call_stop_v1", "call_status_v1", "call_doctor_v1", "call_probe_v1",
+    "call_witness_v1",
 }  # fmt: skip
 
 
@@ -55,6 +56,7 @@ async def test_browsers_may_do_nothing(project: str, role: str) -> None:
             "select call_cancel_v1(1)",
             "select call_doctor_v1()",
             "select call_probe_v1(-1)",
+            "select call_witness_v1(gen_random_uuid(), '[]')",
             "select call_follow_v1(1)",
             "select call_status_v1(1)",
             "select call_stop_v1(1)",
