@@ -134,7 +134,10 @@ async def test_a_restart_of_the_one_who_dials_leaves_no_unknown(tmp_path: Path) 
 
 async def test_the_witness_takes_over_knowing(tmp_path: Path) -> None:
     """A lease later it dials what waits, follows what it has watched, and hangs up what is canceled."""
-    async with _two(tmp_path, MAX_CALLS="4", RING_SECONDS="60", MAX_CALL_SECONDS="120") as (world, second):
+    async with _two(tmp_path, MAX_CALLS="4", MAX_CALLS_PER_USER="4", RING_SECONDS="60", MAX_CALL_SECONDS="120") as (
+        world,
+        second,
+    ):
         # Three that ring until somebody ends them, one that is answered; the others wait for room.
         ringing = await _queue(world, "20", 3)
         (talking,) = await _queue(world, "12", first=10)

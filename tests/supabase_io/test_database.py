@@ -98,6 +98,29 @@ async def test_register_and_sync_send_what_the_functions_take(rest: FaultyRest) 
     assert rest.connections == 1
 
 
+async def test_a_witness_asks_about_calls_and_reads_those_that_are_wanted(rest: FaultyRest) -> None:
+    calls = [new_id(), new_id()]
+    opened: dict[str, Any] = {
+        "row": row(call_id=calls[1]),
+        "incarnation": 1,
+        "originated_at": None,
+        "answered_at": None,
+        "cancel_requested": True,
+    }
+    async with registered(rest) as database:
+        rest.answer = lambda _: Answer(body={"open": [opened, {"row": {"call_id": calls[0]}}]})
+        (wanted,) = await database.witness(calls)
+        assert (wanted.row.call_id, wanted.row.ring_seconds, wanted.cancel_requested) == (calls[1], 25, True)
+        assert rest.requests[-1].path == "/rest/v1/rpc/call_witness_v1"
+        assert rest.requests[-1].body == {"p_adapter": ADAPTER, "p_calls": calls}
+        rest.answer = lambda _: Answer(body=[])
+        with pytest.raises(DatabaseRefused):
+            await database.witness(calls)
+    async with Database(SupabaseConfig(url=rest.url, key=jwt())) as database:
+        with pytest.raises(RuntimeError, match="register"):
+            await database.witness(calls)
+
+
 async def test_an_opaque_key_goes_where_the_gateway_looks(rest: FaultyRest) -> None:
     key = "sb_secret_" + secrets.token_urlsafe(24)
     async with registered(rest, key=key):
