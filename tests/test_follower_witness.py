@@ -5,8 +5,8 @@ import asyncio
 from adapter.core.model import AnsweredMark, OpenCall, Outcome, ReleaseRecord
 from adapter.core.recovery import SETTLE
 from adapter.core.witness import ASK_AFTER
-from adapter.pbx import Down
-from tests.support.doubles import leg
+from adapter.pbx import Down, Event
+from tests.support.doubles import event, leg, row
 from tests.test_dialer_follower import CALL, ROW, Desk, _desk, _quick_breath, _sent
 
 __all__ = ["_quick_breath"]
@@ -141,3 +141,16 @@ async def test_own_calls_are_not_watched_twice() -> None:
         await _heard(desk)
         desk.now += 1000.0
         assert desk.follower.unsure_of() == ()
+
+
+async def test_an_answered_call_that_ended_while_the_link_was_down_is_told_to_its_last_proof_of_life() -> None:
+    async with _desk() as desk:
+        await _rings_and_is_answered(desk)
+        desk.link.messages.put_nowait(Event(event("Newchannel", row(8).call_id, 1008.0)))
+        desk.link.messages.put_nowait(Down(1, "cut"))
+        desk.link.come_up()
+        await _heard(desk)
+        desk.follower.adopt([ANSWERED], ours=False)
+        await desk.until(lambda: desk.records)
+        ending = desk.outcome().ending
+        assert (ending.outcome, ending.talk_seconds, ending.estimated) == (Outcome.ANSWERED, 5, True)
