@@ -29,6 +29,7 @@ from adapter.follower import Follower
 from adapter.health import keep
 from adapter.log import hide, say, set_up
 from adapter.pbx import PbxLink
+from adapter.recorder import SILENT
 from adapter.settings import Settings
 from adapter.supabase_io.database import Database, DatabaseAway, DatabaseRefused
 from adapter.supabase_io.doorbell import Doorbell
@@ -36,7 +37,7 @@ from adapter.supabase_io.outbox import Outbox, OutboxUnusable
 from adapter.supabase_io.statedir import StateDir, StateDirBusy, StateDirError
 from adapter.ticker import LEASE_SECONDS, Fenced, Tick, Ticker
 from adapter.watchdog import Watchdog
-from adapter.wiring import configs
+from adapter.wiring import configs, flight_recorder
 
 log = logging.getLogger(__name__)
 
@@ -381,15 +382,17 @@ async def _open_and_run(settings: Settings, stop: asyncio.Event) -> int:
             outbox = Outbox(state.outbox_path)
             told = Told()
             health = asyncio.create_task(keep(state.path, told.now), name="health")
+            flight = flight_recorder(settings, state.path)
+            recorder = flight or SILENT
             try:
-                async with Database(supabase_config) as database:
+                async with Database(supabase_config, recorder=recorder) as database:
                     opened = await _register(settings, state, outbox, database, stop)
                     if opened is None:
                         return 0
                     parts = Parts(
                         outbox=outbox,
                         database=database,
-                        link=PbxLink(link_config),
+                        link=PbxLink(link_config, recorder=recorder),
                         doorbell=Doorbell(supabase_config),
                     )
                     daemon = Daemon(settings, parts, state.identity.incarnation, opened)
@@ -399,6 +402,8 @@ async def _open_and_run(settings: Settings, stop: asyncio.Event) -> int:
                 health.cancel()
                 await asyncio.gather(health, return_exceptions=True)
                 await outbox.close()
+                if flight is not None:
+                    await asyncio.to_thread(flight.close)
     except StateDirBusy as error:
         return _refuse(EXIT_BUSY, error)
     except Fenced as error:

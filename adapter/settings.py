@@ -335,6 +335,14 @@ SETTINGS: tuple[Setting, ...] = (
         why="Longest stop after SIGTERM; below the 10 s after which Docker kills. Live calls go on by themselves.",
     ),
     Setting(
+        name="FLIGHT_MB",
+        group=_RUN,
+        parse=_whole(0, 4096),
+        default=64,
+        why="Megabytes in STATE_DIR for the flight recorder, the masked record of what was said on both links "
+        "(docs/flight-recorder.md). 64 hold about 8,000 calls or some quiet days; 0 switches it off.",
+    ),
+    Setting(
         name="LOG_LEVEL",
         group=_RUN,
         parse=lambda value: _one_of("debug", "info", "warning", "error")(value).upper(),

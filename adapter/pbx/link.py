@@ -20,6 +20,7 @@ from adapter.pbx.messages import Down, Event, PbxMessage, Up
 from adapter.pbx.replies import Accepted, Denied, LinkDown, NotSent, Order, Refused, Reply, Unsure
 from adapter.pbx.session import DENIED, Answer, Session, SessionFailed
 from adapter.pbx.status import LinkStatus
+from adapter.recorder import SILENT, Recorder
 
 log = logging.getLogger(__name__)
 
@@ -38,9 +39,15 @@ class PbxLink:
     """`run()` in a task of its own; take `messages` in one consumer; ask and originate from anywhere in the loop."""
 
     def __init__(
-        self, config: PbxConfig, timings: Timings | None = None, *, clock: Callable[[], float] = time.time
+        self,
+        config: PbxConfig,
+        timings: Timings | None = None,
+        *,
+        clock: Callable[[], float] = time.time,
+        recorder: Recorder = SILENT,
     ) -> None:
         self.config = config
+        self._recorder = recorder
         self.messages: asyncio.Queue[PbxMessage] = asyncio.Queue()
         """Bounded by `config.queue_bound`: a consumer further behind costs the session, never an event."""
 
@@ -145,7 +152,7 @@ class PbxLink:
     async def _one_session(self) -> None:
         await self._consumer_ready()
         self._number += 1
-        session = Session(self._number, self.config, self._timings, on_event=self._take)
+        session = Session(self._number, self.config, self._timings, on_event=self._take, recorder=self._recorder)
         self._early.clear()
         started = asyncio.get_running_loop().time()
         try:

@@ -17,6 +17,7 @@ from adapter.pbx.headers import checked
 from adapter.pbx.networks import clear_text_problem
 from adapter.pbx.replies import Denied, LinkDown
 from adapter.pbx.wire import OneShot, headers_of
+from adapter.recorder import SILENT, Recorder
 
 DENIED = "Permission denied"
 
@@ -50,6 +51,7 @@ class Session:
         timings: Timings,
         *,
         on_event: Callable[["Session", AmiEvent], None],
+        recorder: Recorder = SILENT,
     ) -> None:
         self.number = number
         self.lost: asyncio.Future[str] = asyncio.get_running_loop().create_future()
@@ -59,7 +61,7 @@ class Session:
         self._timings = timings
         self._on_event = on_event
         self._booted = asyncio.Event()
-        self._shot = OneShot(config, on_event=self._event, on_lost=self.end)
+        self._shot = OneShot(config, on_event=self._event, on_lost=self.end, recorder=recorder, session=number)
         # Other clients of the PBX must never use the same ids: events show them to everybody.
         self._prefix = f"mikopbx-adapter-{uuid.uuid4().hex[:12]}"
         self._ids = itertools.count(1)

@@ -13,6 +13,7 @@ from typing import Any
 
 from adapter.pbx.config import PbxConfig
 from adapter.pbx.library import AMIProtocol, Manager, Message
+from adapter.recorder import SILENT, Recorder
 
 log = logging.getLogger(__name__)
 
@@ -92,11 +93,12 @@ class Wire(AMIProtocol):
     def handle_message(self, message: Message) -> None:
         """Answers go to their actions, events to the owner. No exception may end the connection (AMI-09)."""
         try:
-            event = message.get("Event")
-            if event is None or self._answers(message):
+            headers = headers_of(message)
+            self.owner.recorder.ami(self.owner.session, sent=False, headers=headers)
+            if "Event" not in headers or self._answers(message):
                 super().handle_message(message)
             else:
-                self.owner.on_event(headers_of(message))
+                self.owner.on_event(headers)
         except Exception:
             self.owner.unreadable += 1
             log.exception("One message of the PBX could not be handled; the others go on")
@@ -141,7 +143,10 @@ class OneShot(Manager):
         *,
         on_event: Callable[[dict[str, str]], None],
         on_lost: Callable[[str], None],
+        recorder: Recorder = SILENT,
+        session: int = 0,
     ) -> None:
+        """`session`: its number in the record."""
         super().__init__(
             host=config.host,
             port=config.port,
@@ -155,6 +160,8 @@ class OneShot(Manager):
         )
         self.on_event = on_event
         self.on_lost = on_lost
+        self.recorder = recorder
+        self.session = session
         self.unreadable = 0
         self.logged_in: asyncio.Future[Any] | None = None
         self.wire: Wire | None = None
@@ -183,6 +190,7 @@ class OneShot(Manager):
     def lost(self, reason: str) -> None:
         """The wire is gone."""
         self._stop_library_pings()
+        self.recorder.closed(self.session, reason)
         self.on_lost(reason)
 
     def connection_lost(self, exc: object) -> None:
@@ -193,6 +201,12 @@ class OneShot(Manager):
         if self.wire is None or self.wire.closed or self.wire.transport.is_closing():
             raise ConnectionError("there is no connection to the PBX")
         return self.send_action(dict(action), as_list=as_list)
+
+    def send_action(self, action: dict[str, Any], as_list: bool | None = None) -> asyncio.Future[Any]:
+        """Everything that is written passes here, the library's own login too."""
+        future = super().send_action(action, as_list=as_list)
+        self.recorder.ami(self.session, sent=True, headers=action)
+        return future
 
     def forget(self, action_id: str) -> None:
         """Stop waiting for an answer: the library would hoard every later message with that id (AMI-12)."""

@@ -9,6 +9,7 @@ double the wait without anybody seeing it. `DatabaseAway` passes by itself, `Dat
 import asyncio
 import contextvars
 import logging
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Self, TypeVar
@@ -19,6 +20,7 @@ from supabase import AsyncClient, AsyncClientOptions
 
 from adapter.core.model import OpenCall
 from adapter.log import say
+from adapter.recorder import SILENT, Exchange, Recorder
 from adapter.supabase_io import library, refusals, replies
 from adapter.supabase_io.config import SupabaseConfig
 from adapter.supabase_io.records import Unfit, sanitize
@@ -64,9 +66,16 @@ class SyncRequest:
 class Database:
     """The project's REST side. Made inside the event loop; close it with `aclose`."""
 
-    def __init__(self, config: SupabaseConfig, *, transport: httpx.AsyncBaseTransport | None = None) -> None:
+    def __init__(
+        self,
+        config: SupabaseConfig,
+        *,
+        transport: httpx.AsyncBaseTransport | None = None,
+        recorder: Recorder = SILENT,
+    ) -> None:
         """`transport` replaces the network in tests. Raises ValueError for a proxy that cannot be used."""
         library.quiet()
+        self._recorder = recorder
         waits = config.http
         self._total = waits.total
         try:
@@ -176,6 +185,28 @@ class Database:
     async def ask(self, function: str, arguments: dict[str, Any]) -> object:
         """Call a function of ours once; what it answers is not checked. Raises DatabaseAway, DatabaseRefused."""
         _status.set(None)
+        began, told, problem = time.monotonic(), None, "canceled"
+        try:
+            told = await self._ask(function, arguments)
+            problem = ""
+        except DatabaseError as error:
+            problem = str(error)
+            raise
+        finally:
+            self._recorder.http(
+                Exchange(
+                    method="POST",
+                    path=f"/rest/v1/rpc/{function}",
+                    status=_status.get(),
+                    seconds=time.monotonic() - began,
+                    asked=arguments,
+                    told=told,
+                    problem=problem or None,
+                )
+            )
+        return told
+
+    async def _ask(self, function: str, arguments: dict[str, Any]) -> object:
         try:
             async with asyncio.timeout(self._total):
                 answer = await self._client.rpc(function, sanitize(arguments)).execute()
