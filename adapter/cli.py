@@ -10,7 +10,7 @@ import sys
 from collections.abc import Sequence
 
 from adapter import __version__
-from adapter.commands import call, cancel, config, doctor, follow, health, run, sandbox, status
+from adapter.commands import bundle, call, cancel, config, doctor, follow, health, run, sandbox, status
 from adapter.commands.command import Command
 
 COMMANDS: tuple[Command, ...] = (
@@ -22,6 +22,7 @@ COMMANDS: tuple[Command, ...] = (
     status.COMMAND,
     health.COMMAND,
     config.COMMAND,
+    bundle.COMMAND,
 )
 
 

@@ -154,12 +154,19 @@ class Transcript:
 
 def load(name: str) -> Transcript:
     """Read `tests/transcripts/<name>.jsonl`."""
-    head, *rest = (DIRECTORY / f"{name}.jsonl").read_text(encoding="utf-8").splitlines()
+    return read(name, (DIRECTORY / f"{name}.jsonl").read_text(encoding="utf-8"))
+
+
+def read(name: str, text: str) -> Transcript:
+    """A transcript, or a bundle of the flight recorder: the same form, with HTTP exchanges in between."""
+    head, *rest = text.splitlines()
     messages = []
     for line in rest:
         raw = json.loads(line)
         t, direction = raw.pop("t"), raw.pop("dir")
-        messages.append(Message(t=t, sent=direction == "C", fields=raw))
+        if direction in {"C", "S"}:
+            fields = {key: value for key, value in raw.items() if key not in {"mono", "session"}}
+            messages.append(Message(t=t, sent=direction == "C", fields=fields))
     return Transcript(name=name, story=json.loads(head)["story"], messages=tuple(messages))
 
 

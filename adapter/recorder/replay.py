@@ -1,0 +1,173 @@
+"""A bundle through the core: what each call's outcome is by what was heard, and what the database was told.
+
+The board is fed as the follower feeds it, with the recorded clock: Originates, their Responses, events, the list of
+channels after each login, the loss of a connection, and the passing of time in between. What the follower concludes
+from the journal of the PBX is not played again: such a call stays open here, and the outcome that was told says how it
+ended.
+"""
+
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from adapter.core.call import start
+from adapter.core.calls import Board, Change, Ended
+from adapter.core.model import AmiEvent, Channel, Ending, Form
+
+DEFAULT_LONGEST = 900
+"""Seconds of the longest call, where no header tells the setting."""
+
+
+class NotABundle(ValueError):
+    """The file cannot be played; the text says why."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Played:
+    """One call of the bundle."""
+
+    call_id: str
+    ending: Ending | None
+    """None: what was heard did not end it."""
+
+    told: Mapping[str, Any] | None
+    """The outcome record that the database was sent, if one is in the bundle."""
+
+    @property
+    def agrees(self) -> bool | None:
+        """Whether the two are the same; None where one is missing."""
+        if self.ending is None or self.told is None:
+            return None
+        mine = (self.ending.outcome.value, self.ending.talk_seconds, self.ending.hangup_cause)
+        return mine == (self.told.get("outcome"), self.told.get("talk_seconds"), self.told.get("hangup_cause"))
+
+
+@dataclass(kw_only=True)
+class _Tape:
+    board: Board = field(default_factory=Board)
+    endings: dict[str, Ending] = field(default_factory=dict)
+    sent: dict[str, None] = field(default_factory=dict)
+    told: dict[str, Mapping[str, Any]] = field(default_factory=dict)
+    longest: int = DEFAULT_LONGEST
+    now: float = 0.0
+    listed: dict[object, list[Channel]] = field(default_factory=dict)
+    logged_in: set[object] = field(default_factory=set)
+    """Sessions whose first list was heard."""
+
+    lost: set[str] = field(default_factory=set)
+    """Calls that no list has shown since the connection was lost."""
+
+    def feed(self, line: dict[str, Any]) -> None:
+        """One line, in order."""
+        self._note(self.board.on_tick(self.now))
+        direction, session = line.get("dir"), line.get("session")
+        if direction == "H":
+            self._http(line)
+        elif "Closed" in line:
+            self._note(self.board.on_lost(self.now))
+            self.logged_in.discard(session)
+            self.lost |= self.board.ids
+        elif direction == "C":
+            self._asked(line)
+        elif "Event" in line:
+            self._heard(line, session)
+        elif line.get("ActionID") in self.board:
+            ok = line.get("Response") == "Success"
+            self._note(self.board.on_reply(line["ActionID"], ok, line.get("Message", ""), self.now))
+
+    def _asked(self, line: dict[str, Any]) -> None:
+        if line.get("Action") == "Hangup":
+            for call in self.board:
+                if line.get("Channel") == call.hangup_id:
+                    self._note(self.board.on_canceled(call.call_id, self.now))
+        call_id = line.get("ChannelId", "")
+        if line.get("Action") != "Originate" or not call_id or call_id in self.sent:
+            return
+        self.sent[call_id] = None
+        channel = str(line.get("Channel", ""))
+        by_route = channel.startswith("Local/")
+        self.board.add(
+            start(
+                call_id,
+                form=Form.ROUTE if by_route else Form.TRUNK,
+                trunk="" if by_route else channel.partition("@")[2],
+                ring_seconds=int(line.get("Timeout", "30000")) // 1000,
+                max_call_seconds=self.longest,
+                now=self.now,
+            )
+        )
+
+    def _heard(self, line: dict[str, Any], session: object) -> None:
+        name = line["Event"]
+        if name == "CoreShowChannel":
+            self.listed.setdefault(session, []).append(_channel(line))
+        elif name == "CoreShowChannelsComplete":
+            self._seen(session, self.listed.pop(session, []))
+        else:
+            stamp = line.get("Timestamp")
+            fields = {k: str(v) for k, v in line.items() if k not in {"Event", "Timestamp", "t", "dir", "mono"}}
+            event = AmiEvent(name=name, fields=fields, at=float(stamp) if stamp else None)
+            self._note(self.board.on_event(event, self.now))
+
+    def _seen(self, session: object, channels: list[Channel]) -> None:
+        if session not in self.logged_in:
+            self.logged_in.add(session)
+            self._note(self.board.on_seen(channels, self.now))
+        else:
+            for call_id in self.lost & {channel.linkedid for channel in channels}:
+                self._note(self.board.on_found(call_id, channels, self.now))
+        self.lost &= {call.call_id for call in self.board.absent(channels)}
+
+    def _http(self, line: dict[str, Any]) -> None:
+        for record in (line.get("asked") or {}).get("p_records") or ():
+            if record.get("kind") == "outcome" and isinstance(record.get("call_id"), str):
+                self.told[record["call_id"]] = record
+
+    def _note(self, changes: Iterable[Change]) -> None:
+        for change in changes:
+            if isinstance(change, Ended):
+                self.endings[change.call_id] = change.ending
+
+
+def play(text: str) -> tuple[Played, ...]:
+    """Every call of a bundle whose Originate is in it, in order. Raises NotABundle."""
+    tape, began = _Tape(), 0.0
+    for number, raw in enumerate(text.splitlines(), start=1):
+        try:
+            line = json.loads(raw)
+            if number == 1:
+                began = float(line["began"])
+                tape.longest = _longest(line)
+                continue
+            tape.now = began + float(line["t"])
+            tape.feed(line)
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
+            raise NotABundle(f"line {number} is none of a bundle ({type(error).__name__}: {error})") from None
+    if not began:
+        raise NotABundle("the file is empty")
+    # Nothing more will be heard: what waits for its other half gets its patience.
+    closing = [call for call in tape.board if call.closing_since is not None]
+    for call in closing:
+        tape._note(tape.board.on_tick(max(tape.now, call.deadline)))  # noqa: SLF001  Same module.
+    return tuple(
+        Played(call_id=call_id, ending=tape.endings.get(call_id), told=tape.told.get(call_id)) for call_id in tape.sent
+    )
+
+
+def _longest(header: Mapping[str, Any]) -> int:
+    runs = header.get("runs") or [{}]
+    return int((runs[-1].get("settings") or {}).get("MAX_CALL_SECONDS", DEFAULT_LONGEST))
+
+
+def _channel(line: Mapping[str, Any]) -> Channel:
+    hours, minutes, seconds = (int(part) for part in str(line.get("Duration") or "0:0:0").split(":"))
+    return Channel(
+        name=str(line.get("Channel", "")),
+        uniqueid=str(line.get("Uniqueid", "")),
+        linkedid=str(line.get("Linkedid", "")),
+        up=line.get("ChannelState") == "6",
+        duration=3600 * hours + 60 * minutes + seconds,
+        application=str(line.get("Application", "")),
+        ringing=line.get("ChannelState") == "5",
+    )
