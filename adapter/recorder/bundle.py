@@ -29,6 +29,9 @@ AREAS = tuple(area for area in range(201, 990) if area % 100 != 11)
 LISTS = ("rows", "open", "takeover", "commands", "p_records")
 """Lists in bodies that have an item per call."""
 
+PROCESS_ENDED = "the adapter's process ended"
+"""What ends the sessions of a process that could not say so itself."""
+
 _LOGIN = frozenset({"Login", "CoreStatus", "CoreShowChannels"})
 """Actions that every session begins with, and that tell what the PBX was like."""
 
@@ -145,9 +148,7 @@ class _Tape:
     def _process(self, line: Line) -> None:
         """A new one: the last can no longer hear anything, however it ended."""
         stamp = {"at": line["at"], "mono": line.get("mono"), "dir": "S"}
-        self.lines += [
-            {**stamp, "session": each, "Closed": "the adapter's process ended"} for each in sorted(self._open)
-        ]
+        self.lines += [{**stamp, "session": each, "Closed": PROCESS_ENDED} for each in sorted(self._open)]
         self._open.clear()
         self.runs.append(line)
 

@@ -1,9 +1,9 @@
 """A bundle through the core: what each call's outcome is by what was heard, and what the database was told.
 
 The board is fed as the follower feeds it, with the recorded clock: Originates, their Responses, events, the list of
-channels after each login, the loss of a connection, and the passing of time in between. What the follower concludes
-from the journal of the PBX is not played again: such a call stays open here, and the outcome that was told says how it
-ended.
+channels after each login, the loss of a connection, the end of a process, and the passing of time in between. A call
+whose end nobody saw ends where the follower has read it in the journal of the PBX; where it concluded something from an
+empty journal the call stays open here, and the outcome that was told says how it ended.
 """
 
 import json
@@ -11,9 +11,11 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from adapter.core.call import start
+from adapter.core.call import Call, resume, start
 from adapter.core.calls import Board, Change, Ended
-from adapter.core.model import AmiEvent, Channel, Ending, Form
+from adapter.core.model import AmiEvent, Channel, ClaimedRow, Ending, Form, OpenCall
+from adapter.core.recovery import SETTLE, Journal
+from adapter.recorder.bundle import PROCESS_ENDED
 
 DEFAULT_LONGEST = 900
 """Seconds of the longest call, where no header tells the setting."""
@@ -52,11 +54,14 @@ class _Tape:
     longest: int = DEFAULT_LONGEST
     now: float = 0.0
     listed: dict[object, list[Channel]] = field(default_factory=dict)
-    logged_in: set[object] = field(default_factory=set)
-    """Sessions whose first list was heard."""
+    logged_in: dict[object, float] = field(default_factory=dict)
+    """Sessions whose first list was heard, and when."""
 
     lost: set[str] = field(default_factory=set)
     """Calls that no list has shown since the connection was lost."""
+
+    orphans: dict[str, Call] = field(default_factory=dict)
+    """Calls of a process that has ended; the next one has them from the database."""
 
     def feed(self, line: dict[str, Any]) -> None:
         """One line, in order."""
@@ -66,8 +71,12 @@ class _Tape:
             self._http(line)
         elif "Closed" in line:
             self._note(self.board.on_lost(self.now))
-            self.logged_in.discard(session)
+            self.logged_in.pop(session, None)
             self.lost |= self.board.ids
+            if line["Closed"] == PROCESS_ENDED:
+                for call in self.board:
+                    self.orphans[call.call_id] = call
+                    self.board.drop(call.call_id)
         elif direction == "C":
             self._asked(line)
         elif "Event" in line:
@@ -104,6 +113,8 @@ class _Tape:
             self.listed.setdefault(session, []).append(_channel(line))
         elif name == "CoreShowChannelsComplete":
             self._seen(session, self.listed.pop(session, []))
+        elif name == "DBGetResponse":
+            self._journal(session, Journal.read(line.get("Val")).call_id)
         else:
             stamp = line.get("Timestamp")
             fields = {k: str(v) for k, v in line.items() if k not in {"Event", "Timestamp", "t", "dir", "mono"}}
@@ -112,12 +123,45 @@ class _Tape:
 
     def _seen(self, session: object, channels: list[Channel]) -> None:
         if session not in self.logged_in:
-            self.logged_in.add(session)
+            self.logged_in[session] = self.now
             self._note(self.board.on_seen(channels, self.now))
+            alive = {channel.linkedid for channel in channels} & self.board.ids
         else:
-            for call_id in self.lost & {channel.linkedid for channel in channels}:
+            alive = {channel.linkedid for channel in channels} & self.lost
+            for call_id in alive:
+                self._adopt(call_id)
                 self._note(self.board.on_found(call_id, channels, self.now))
-        self.lost &= {call.call_id for call in self.board.absent(channels)}
+        self.lost -= alive
+
+    def _journal(self, session: object, call_id: str) -> None:
+        """The follower asks it about a call that the list before did not show."""
+        if call_id in self.lost and self.now - self.logged_in.get(session, self.now) >= SETTLE:
+            self._adopt(call_id)
+            self._note(self.board.on_gone(call_id, self.now, "it was over when the PBX was reached again"))
+            self.lost.discard(call_id)
+
+    def _adopt(self, call_id: str) -> None:
+        """What a new process knows of a call of the last one."""
+        if (call := self.orphans.pop(call_id, None)) is None:
+            return
+        row = ClaimedRow(row_id=0, call_id=call_id, claim_number=0, attempt=1, user_id="", phone_number="", e164="")
+        found = OpenCall(
+            row=row,
+            incarnation=0,
+            originated_at=call.originated_at,
+            answered_at=call.answered_at,
+            cancel_requested=call.canceled,
+        )
+        self.board.add(
+            resume(
+                found,
+                form=call.form,
+                trunk=call.trunk if call.form is Form.TRUNK else "",
+                ring_seconds=call.ring_seconds,
+                max_call_seconds=self.longest,
+                now=self.now,
+            )
+        )
 
     def _http(self, line: dict[str, Any]) -> None:
         for record in (line.get("asked") or {}).get("p_records") or ():

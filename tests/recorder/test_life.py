@@ -1,5 +1,6 @@
 """The record of a whole run: bounded, masked, and a call of it plays again to the outcome that was stored."""
 
+import asyncio
 import json
 import re
 import subprocess
@@ -146,6 +147,21 @@ async def test_a_call_that_outlives_a_killed_daemon_is_one_story(tmp_path: Path)
         assert [line["Closed"] for line in lines if "Closed" in line] == ["the adapter's process ended"]
         (call,) = play(done.stdout)
         assert call.ending is not None
+        assert (call.ending.outcome, call.agrees) == (Outcome.ANSWERED, True)
+
+
+async def test_a_call_whose_end_nobody_saw_ends_as_the_follower_ended_it(tmp_path: Path) -> None:
+    async with _world("simulated", tmp_path) as world:
+        await world.queue([_person("12", 61)])
+        await _until(world, "exists (select from call_logs where status = 'answered')")
+        await world.daemon.kill()
+        await asyncio.sleep(1.5)
+        await world.daemon.start()
+        await _until(world, ALL_DONE)
+        (log,) = await _logs(world)
+        (call,) = play(_bundle(world, log["call_id"]).stdout)
+        assert call.ending is not None
+        assert call.ending.estimated
         assert (call.ending.outcome, call.agrees) == (Outcome.ANSWERED, True)
 
 
