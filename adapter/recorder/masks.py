@@ -60,6 +60,7 @@ class Masks:
         self._secrets = tuple(sorted((secret for secret in secrets if len(secret) >= 4), key=len, reverse=True))
         self._region = region
         self._tokens: dict[str, str] = {}
+        self._seen: dict[tuple[str, str], str | None] = {}
 
     def number(self, written: str) -> str:
         """The token of a phone number, and the plus that stood before it."""
@@ -87,10 +88,19 @@ class Masks:
             rule = HEADERS.get(name)
             if rule is None:
                 continue
-            kept = rule(self, headers, value)
+            kept = rule(self, headers, value) if name in _ALONE else self._again(name, value, rule)
             if kept is not None:
                 out[name] = kept
         return out
+
+    def _again(self, name: str, value: Any, rule: "_Rule") -> str | None:
+        """Headers of one call repeat in each of its messages."""
+        key = name, str(value)
+        if key not in self._seen:
+            if len(self._seen) >= MOST_CACHED:
+                self._seen.clear()
+            self._seen[key] = rule(self, {}, value)
+        return self._seen[key]
 
     def body(self, value: Any) -> Any:
         """A JSON body: the listed keys, however deep."""
@@ -201,6 +211,9 @@ HEADERS: Mapping[str, _Rule] = {
     "AsteriskVersion": _like(r"[\w.~+-]{1,60}"),
 }
 """AMI headers that are written, and how. The core hears no other ones (`test_what_the_core_hears_is_recorded`)."""
+
+_ALONE = frozenset({"Timestamp", "Variable", "Value"})
+"""Headers that never repeat, or whose rule looks at others too."""
 
 KEYS = frozenset(
     {

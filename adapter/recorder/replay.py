@@ -9,6 +9,7 @@ empty journal the call stays open here, and the outcome that was told says how i
 import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Any
 
 from adapter.core.call import Call, resume, start
@@ -61,7 +62,10 @@ class _Tape:
     """Calls that no list has shown since the connection was lost."""
 
     orphans: dict[str, Call] = field(default_factory=dict)
-    """Calls of a process that has ended; the next one has them from the database."""
+    """Calls of a process that has ended."""
+
+    opened: dict[str, Mapping[str, Any]] = field(default_factory=dict)
+    """What the database told the next process about them."""
 
     def feed(self, line: dict[str, Any]) -> None:
         """One line, in order."""
@@ -145,12 +149,14 @@ class _Tape:
         if (call := self.orphans.pop(call_id, None)) is None:
             return
         row = ClaimedRow(row_id=0, call_id=call_id, claim_number=0, attempt=1, user_id="", phone_number="", e164="")
+        # The last lines of a killed process may be missing, and the database knew.
+        told = self.opened.get(call_id, {})
         found = OpenCall(
             row=row,
             incarnation=0,
-            originated_at=call.originated_at,
-            answered_at=call.answered_at,
-            cancel_requested=call.canceled,
+            originated_at=_instant(told, "originated_at", call.originated_at),
+            answered_at=_instant(told, "answered_at", call.answered_at),
+            cancel_requested=bool(told.get("cancel_requested", call.canceled)),
         )
         self.board.add(
             resume(
@@ -167,6 +173,9 @@ class _Tape:
         for record in (line.get("asked") or {}).get("p_records") or ():
             if record.get("kind") == "outcome" and isinstance(record.get("call_id"), str):
                 self.told[record["call_id"]] = record
+        answer = line.get("told") or {}
+        for each in (*(answer.get("open") or ()), *(answer.get("takeover") or ())):
+            self.opened[str(each.get("row", {}).get("call_id"))] = each
 
     def _note(self, changes: Iterable[Change]) -> None:
         for change in changes:
@@ -202,6 +211,11 @@ def play(text: str) -> tuple[Played, ...]:
 def _longest(header: Mapping[str, Any]) -> int:
     runs = header.get("runs") or [{}]
     return int((runs[-1].get("settings") or {}).get("MAX_CALL_SECONDS", DEFAULT_LONGEST))
+
+
+def _instant(told: Mapping[str, Any], key: str, else_: float | None) -> float | None:
+    text = told.get(key)
+    return datetime.fromisoformat(text).timestamp() if isinstance(text, str) else else_
 
 
 def _channel(line: Mapping[str, Any]) -> Channel:
