@@ -340,7 +340,7 @@ SETTINGS: tuple[Setting, ...] = (
         parse=_whole(0, 4096),
         default=64,
         why="Megabytes in STATE_DIR for the flight recorder, the masked record of what was said on both links "
-        "(docs/flight-recorder.md). 64 hold about 8,000 calls or some quiet days; 0 switches it off.",
+        "(docs/flight-recorder.md). 64 hold about 8,000 calls or four quiet days; 0 switches it off.",
     ),
     Setting(
         name="LOG_LEVEL",

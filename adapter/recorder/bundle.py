@@ -256,14 +256,14 @@ def _only(line: Line, call_id: str) -> Line:
 
 
 def _renumbered(text: str) -> str:
-    """Tokens → numbers for fiction, in order; after the last of 77,000 a token stays a token."""
+    """Tokens → numbers for fiction, in order; after the last of 78,000 a counter that is no number."""
     given: dict[str, str] = {}
 
     def number(found: re.Match[str]) -> str:
-        serial = len(given)
-        if found[0] not in given and serial < 100 * len(AREAS):
-            given[found[0]] = f"1{AREAS[serial // 100]}55501{serial % 100:02}"
-        return given.get(found[0], found[0])
+        if found[0] not in given:
+            area, line = divmod(len(given), 100)
+            given[found[0]] = f"1{AREAS[area]}55501{line:02}" if area < len(AREAS) else f"<number {len(given)}>"
+        return given[found[0]]
 
     return TOKEN.sub(number, text)
 
