@@ -11,6 +11,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -45,7 +46,8 @@ FORMAT = 1
 
 SYNC = "/rest/v1/rpc/call_sync_v1"
 
-_Item = tuple[float, float, Callable[[], dict[str, Any]]]
+_Render = Callable[[Masks], dict[str, Any]]
+"""Makes the line out of what was handed over; it is called in the thread."""
 
 
 class FlightRecorder:
@@ -71,7 +73,8 @@ class FlightRecorder:
         self._secrets = secrets
         self._region = region
         self._ring = ring(folder, size, self._head)
-        self._waiting: deque[_Item] = deque()
+        self._masks: Masks | None = None  # Its key is read in the thread: the disk may hang.
+        self._waiting: deque[tuple[float, float, _Render]] = deque()
         self._lost = 0
         self._failing = False
         self._try_at = 0.0
@@ -87,17 +90,19 @@ class FlightRecorder:
         if sent:  # The login's secret does not even reach the queue.
             headers = {name: value for name, value in headers.items() if name in HEADERS}
         start = {"dir": "C" if sent else "S", "session": session}
-        self._put(lambda: {**start, **self._masks.headers(headers)})
+        self._put(lambda masks: {**start, **masks.headers(headers)})
 
     def closed(self, session: int, reason: str) -> None:
         """A connection is over."""
-        self._put(lambda: {"dir": "S", "session": session, "Closed": self._masks.text(reason)})
+        self._put(lambda masks: {"dir": "S", "session": session, "Closed": masks.text(reason)})
 
     def http(self, exchange: Exchange) -> None:
         """One request is over."""
-        self._put(lambda: self._exchange(exchange))
+        self._put(partial(_exchange, exchange))
 
-    def _put(self, render: Callable[[], dict[str, Any]]) -> None:
+    def _put(self, render: _Render) -> None:
+        if self._closing.is_set():
+            return
         if len(self._waiting) >= MOST_WAITING:
             self._lost += 1
             return
@@ -140,13 +145,13 @@ class FlightRecorder:
         if time.monotonic() < self._try_at:
             self._drop()
             return
-        if not hasattr(self, "_masks"):
+        if self._masks is None:
             self._masks = Masks(key_in(self._folder), secrets=self._secrets, region=self._region)
         chunk: list[bytes] = []
         size = 0
         while self._waiting:
             at, mono, render = self._waiting.popleft()
-            line = self._line(at, mono, render)
+            line = self._line(at, mono, partial(render, self._masks))
             if chunk and size + len(line) > min(CHUNK, self._limit):
                 self._write(chunk)
                 chunk, size = [], 0
@@ -180,20 +185,6 @@ class FlightRecorder:
             line = _dumped({**stamp, "dir": "L", "lost": 1, "why": type(error).__name__})
         return line
 
-    def _exchange(self, exchange: Exchange) -> dict[str, Any]:
-        out: dict[str, Any] = {
-            "dir": "H",
-            "method": exchange.method,
-            "path": exchange.path,
-            "status": exchange.status,
-            "seconds": round(exchange.seconds, 6),
-        }
-        if exchange.problem:
-            out["problem"] = self._masks.text(exchange.problem)
-        elif _idle(exchange):
-            return {**out, "idle": True}  # Twelve a minute, day and night: they would push the calls out of the ring.
-        return {**out, "asked": self._masks.body(exchange.asked), "told": self._masks.body(exchange.told)}
-
     def _failed(self, error: OSError) -> None:
         self._try_at = time.monotonic() + AGAIN_SECONDS
         self._drop()
@@ -214,6 +205,21 @@ class FlightRecorder:
 
     def _head(self) -> bytes:
         return _dumped({"at": round(clock.wall(), 6), "mono": round(clock.boot(), 6), **self._about})
+
+
+def _exchange(exchange: Exchange, masks: Masks) -> dict[str, Any]:
+    out: dict[str, Any] = {
+        "dir": "H",
+        "method": exchange.method,
+        "path": exchange.path,
+        "status": exchange.status,
+        "seconds": round(exchange.seconds, 6),
+    }
+    if exchange.problem:
+        out["problem"] = masks.text(exchange.problem)
+    elif _idle(exchange):
+        return {**out, "idle": True}  # Twelve a minute, day and night: they would push the calls out of the ring.
+    return {**out, "asked": masks.body(exchange.asked), "told": masks.body(exchange.told)}
 
 
 def _idle(exchange: Exchange) -> bool:
