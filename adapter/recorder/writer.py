@@ -110,11 +110,6 @@ class FlightRecorder:
         if not self._wake.is_set():
             self._wake.set()
 
-    @property
-    def lost(self) -> int:
-        """Lines that could not be written and of which the record does not tell yet."""
-        return self._lost
-
     def close(self) -> None:
         """Write what waits, for `CLOSE_SECONDS` at most. Blocks."""
         self._closing.set()

@@ -13,7 +13,7 @@ from pathlib import Path
 from adapter.pbx.config import PbxConfig
 from adapter.pbx.wire import GREETING, OneShot
 from adapter.recorder import SILENT, Recorder
-from adapter.recorder.ring import folder_of, segments
+from adapter.recorder.ring import folder_of, lines, segments
 from adapter.recorder.writer import FlightRecorder
 from tests.support import transcripts
 
@@ -90,7 +90,8 @@ def main() -> None:
                 if flight is not None:
                     flight.close()
                     written = sum(path.stat().st_size for path in segments(folder_of(state)))
-                    line += f", {written / size:.0f} bytes a message, {flight.lost} lost"
+                    kept = sum(b'"Event"' in line for line in lines(folder_of(state)))
+                    line += f", {written / max(1, kept):.0f} bytes a message, {size - kept} not recorded"
                 print(line)
 
 
