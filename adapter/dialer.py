@@ -164,6 +164,8 @@ class Dialer:
         row = taken.row
         self._follower.expect(row, originate)
         reply = await self._link.originate(originate, lambda: self._stale(taken))
+        if isinstance(reply, Refused) and self._follower.has_heard_of(row.call_id):
+            reply = Unsure(f"the PBX refused the call after it had shown a leg of it ({reply.message})")
         match reply:
             case Accepted():
                 say(log, logging.INFO, "call.sent", "Originate accepted", call=row.call_id, row=row.row_id)

@@ -147,6 +147,11 @@ class Follower:
         self._board.drop(call_id)
         self._known.pop(call_id, None)
 
+    def has_heard_of(self, call_id: str) -> bool:
+        """True if the PBX has shown a leg of this call: then it was executed, whatever else is said about it."""
+        call = self._board.get(call_id)
+        return call is None or bool(call.trunk_leg or call.living or call.down)
+
     def doubt(self, call_id: str) -> None:
         """Bytes were written and no Response came: channels and journal will tell, unless its events came already."""
         call = self._board.get(call_id)

@@ -479,3 +479,18 @@ async def test_by_route_the_record_names_the_provider_that_was_dialed() -> None:
         desk.tell("Hangup", 1010.0, Cause="16")
         await desk.until(lambda: len(desk.records) == 2)
         assert desk.outcome().trunk == TRUNK
+
+
+async def test_a_refusal_of_a_call_that_was_seen_is_doubt_and_releases_nothing() -> None:
+    async with _desk() as desk:
+        desk.link.replies.append(Refused("Extension does not exist."))
+        desk.link.before_reply = lambda: desk.tell("Newchannel", 2000.0)
+        desk.link.come_up()
+        desk.dialer.take([ROW], desk.now)
+        await desk.until(lambda: desk.link.sent)
+        await desk.age(1)
+        assert desk.records == []
+        desk.tell("Hangup", 2003.0, Cause="17")
+        desk.tell("OriginateResponse", 2003.0, Response="Failure", ActionID=CALL, Reason="5")
+        await desk.until(lambda: desk.records)
+        assert desk.outcome().ending.outcome is Outcome.BUSY

@@ -44,6 +44,7 @@ All instants kept here are the PBX's, apart from `started_at` and `closing_since
 waiting.
 """
 
+import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from enum import StrEnum
@@ -68,6 +69,13 @@ PROVIDERS = ("PJSIP/SIP-", "IAX2/IAX-")
 
 MAY_HAVE_RUNG = frozenset({Outcome.NO_ANSWER, Outcome.BUSY, Outcome.DECLINED, Outcome.NO_REPLY, Outcome.UNKNOWN})
 """Outcomes of one trunk leg after which a later route's refusal does not undo that a phone may have rung."""
+
+_CODE = re.compile(r"[0-9]{1,4}")
+"""A Q.850 cause, SIP code or Reason. More digits are none, and Python reads no number of thousands of them."""
+
+MAX_LEGS = 100
+"""Legs that are remembered of one call. A call of ours has one, by a route some ten; thousands under our Linkedid would
+make each event slower than the one before."""
 
 SHUTDOWN_FLAG = "4"
 """SoftHangupRequest's Cause is Asterisk's soft-hangup flag, not a Q.850 cause; this one is the PBX stopping."""
@@ -447,7 +455,8 @@ def _new_channel(call: Call, event: AmiEvent, at: float) -> _Heard:
     uniqueid = event.get("Uniqueid")
     if uniqueid in call.down:
         return call, None
-    call = replace(call, living=call.living | {uniqueid})
+    if len(call.living) + len(call.down) < MAX_LEGS:
+        call = replace(call, living=call.living | {uniqueid})
     return _leg(call, event.get("Channel"), uniqueid, at)
 
 
@@ -502,7 +511,8 @@ def _soft_hangup_request(call: Call, event: AmiEvent, at: float) -> _Heard:
 
 def _hangup(call: Call, event: AmiEvent, at: float) -> _Heard:
     uniqueid = event.get("Uniqueid")
-    if uniqueid in call.down:
+    ours = uniqueid == call.trunk_leg or uniqueid in call.living or uniqueid == call.call_id
+    if uniqueid in call.down or not (ours or len(call.down) < MAX_LEGS):
         return call, None
     alive = call.last_alive
     call, _ = _leg(call, event.get("Channel"), uniqueid, at)
@@ -596,7 +606,7 @@ def _take_trunk_leg(call: Call, name: str, uniqueid: str) -> _Heard:
         return call, None
     if not call.trunk_leg:
         return _with_trunk_leg(call, name, uniqueid), Input.LEG
-    if call.form is Form.TRUNK or call.answered_at is not None:
+    if call.form is Form.TRUNK or call.answered_at is not None or len(call.tried) >= MAX_LEGS:
         return call, None
     earlier = _leg_outcome(call)
     return (
@@ -652,9 +662,9 @@ def _answer(call: Call, at: float) -> _Heard:
 
 
 def _code(event: AmiEvent, key: str) -> int | None:
-    """A number in a header; None where it is missing or no number (an old or patched PBX must not stop us)."""
+    """A number in a header; None where it is missing or no code (an old or patched PBX must not stop us)."""
     text = event.get(key)
-    return int(text) if text.isascii() and text.isdigit() else None
+    return int(text) if _CODE.fullmatch(text) else None
 
 
 # The machine
@@ -829,7 +839,8 @@ def _sip_code(call: Call) -> int | None:
 def _talk(call: Call) -> float:
     if call.answered_at is None or call.ended_at is None:
         return 0.0
-    return max(0.0, call.ended_at - call.answered_at)
+    # A PBX whose clock is set during a call would tell of years; nothing is followed for longer than this.
+    return min(max(0.0, call.ended_at - call.answered_at), call.ring_seconds + call.max_call_seconds + OVERTIME)
 
 
 def _ending(call: Call, outcome: Outcome, detail: str = "", *, estimated: bool = False, ours: bool = False) -> Ending:

@@ -20,6 +20,7 @@ from adapter.pbx.messages import Down, Event, PbxMessage, Up
 from adapter.pbx.replies import Accepted, Denied, LinkDown, NotSent, Order, Refused, Reply, Unsure
 from adapter.pbx.session import DENIED, Answer, Session, SessionFailed
 from adapter.pbx.status import LinkStatus
+from adapter.pbx.wire import weight_of
 from adapter.recorder import SILENT, Recorder
 
 log = logging.getLogger(__name__)
@@ -32,7 +33,29 @@ DEAF = (
 UNHEARD = "the first call of this connection was accepted, and the PBX has not told anything about it yet"
 """Lasts milliseconds, or `Timings.first_event` until it is `DEAF`: one call at most goes unheard, never a stream."""
 
+MAX_WORDS = 500
+"""Characters kept of the PBX's words about a refusal: they are stored with the row."""
+
+MAX_WAITING = 200_000_000
+"""Characters of events that may wait; `queue_bound` common ones take less. A bound by number alone would let a few
+thousand huge ones fill the memory."""
+
 CLOSING = "the link is being closed"
+
+
+class Mail(asyncio.Queue[PbxMessage]):
+    """Messages for the one consumer, and how much memory they keep."""
+
+    weight = 0
+
+    def _put(self, item: PbxMessage) -> None:
+        self.weight += weight_of(item.event.fields) if isinstance(item, Event) else 0
+        super()._put(item)
+
+    def _get(self) -> PbxMessage:
+        item: PbxMessage = super()._get()
+        self.weight -= weight_of(item.event.fields) if isinstance(item, Event) else 0
+        return item
 
 
 class PbxLink:
@@ -48,8 +71,8 @@ class PbxLink:
     ) -> None:
         self.config = config
         self._recorder = recorder
-        self.messages: asyncio.Queue[PbxMessage] = asyncio.Queue()
-        """Bounded by `config.queue_bound`: a consumer further behind costs the session, never an event."""
+        self.messages = Mail()
+        """Bounded by `config.queue_bound` and `MAX_WAITING`: a consumer further behind costs the session, no event."""
 
         self._timings = timings or Timings()
         self._clock = clock
@@ -61,6 +84,8 @@ class PbxLink:
 
         self._early: list[AmiEvent] = []
         """Events of a session that is not up yet: they follow its Up."""
+
+        self._early_weight = 0
 
         self._guards: Guards = NOT_LOOKED
         self._look_now = asyncio.Event()
@@ -154,6 +179,7 @@ class PbxLink:
         self._number += 1
         session = Session(self._number, self.config, self._timings, on_event=self._take, recorder=self._recorder)
         self._early.clear()
+        self._early_weight = 0
         started = asyncio.get_running_loop().time()
         try:
             await session.open()
@@ -179,7 +205,8 @@ class PbxLink:
         except Denied as error:
             raise SessionFailed(str(error), patient=True) from None
         except LinkDown as error:
-            raise SessionFailed(str(error)) from None
+            # Why it was lost says more than that it was.
+            raise SessionFailed(session.lost.result() if session.lost.done() else str(error)) from None
         if session.lost.done():
             raise SessionFailed(session.lost.result())
         self._boot, self._version = boot, version
@@ -190,6 +217,7 @@ class PbxLink:
         for event in self._early:
             self.messages.put_nowait(Event(event))
         self._early.clear()
+        self._early_weight = 0
         say(
             log,
             logging.INFO,
@@ -255,10 +283,14 @@ class PbxLink:
         if len(self._early) + self.messages.qsize() >= self.config.queue_bound:
             session.end(f"{self.config.queue_bound} events wait for a consumer that does not take them")
             return
+        if self._early_weight + self.messages.weight >= MAX_WAITING:
+            session.end(f"events of {MAX_WAITING} characters wait for a consumer that does not take them")
+            return
         if up:
             self.messages.put_nowait(Event(event))
         else:
             self._early.append(event)
+            self._early_weight += weight_of(event.fields)
         if event.get("Privilege").startswith("call,"):
             self._hears_calls = True
             self._deaf_from, self._deaf = None, False
@@ -356,10 +388,12 @@ class PbxLink:
             return Unsure(f"the PBX did not answer the Originate within {seconds:g} s")
         except ConnectionError:
             return Unsure("the connection was lost before the PBX answered the Originate")
-        if answer.message == DENIED:
-            return Refused(rights.denied("Originate"))
+        if answer.refused:
+            words = rights.denied("Originate") if answer.message == DENIED else answer.message[:MAX_WORDS]
+            return Refused(words or "Response: Error without a message")
         if not answer.ok:
-            return Refused(answer.message or "Response: Error without a message")
+            # Garbled on the way, or another message under this id: only `Error` proves that nothing was executed.
+            return Unsure("the PBX's answer to the Originate was neither Success nor Error")
         if not self._hears_calls and self._deaf_from is None:
             self._deaf_from = asyncio.get_running_loop().time() + self._timings.first_event
         return Accepted()

@@ -24,6 +24,9 @@ UP = "6"
 _CONFIG_NAME = re.compile(r"[A-Za-z0-9_.@-]+")
 """What may stand in a dialplan function that we write: nothing with a meaning of its own there."""
 
+_DIGITS = re.compile(r"[0-9]{1,6}")
+"""A part of a duration. More digits are no time, and Python reads no number of thousands of them."""
+
 VOID = "Local/nobody@mikopbx-adapter-nowhere"
 """Leads into a context that no PBX has. Seen on Asterisk 16.28 and 22.10: the two halves come and go within 2 ms, no
 dialplan is run, no other channel is made, so nobody rings and MikoPBX records nothing."""
@@ -181,5 +184,5 @@ def _seconds(text: str) -> int:
     """`HH:MM:SS` as CoreShowChannels prints it (hours may have more digits)."""
     total = 0
     for part in text.split(":"):
-        total = total * 60 + (int(part) if part.isdecimal() else 0)
+        total = total * 60 + (int(part) if _DIGITS.fullmatch(part) else 0)
     return total

@@ -4,7 +4,6 @@ import asyncio
 import contextlib
 import itertools
 import socket
-import sys
 import uuid
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -20,6 +19,24 @@ from adapter.pbx.wire import OneShot, headers_of
 from adapter.recorder import SILENT, Recorder
 
 DENIED = "Permission denied"
+
+LATEST = 4_102_444_800.0
+"""Year 2100. A PBX that tells a later time, or one before 1970, has no clock; ours is used."""
+
+_NAMES = {
+    name: name
+    for name in (
+        *("Privilege", "Timestamp", "SystemName", "Channel", "ChannelState", "ChannelStateDesc", "CallerIDNum"),
+        *("CallerIDName", "ConnectedLineNum", "ConnectedLineName", "Language", "AccountCode", "Context", "Exten"),
+        *("Priority", "Uniqueid", "Linkedid", "Cause", "Cause-txt", "TechCause", "Response", "Reason", "Application"),
+        *("DestChannel", "DestChannelState", "DestChannelStateDesc", "DestCallerIDNum", "DestCallerIDName"),
+        *("DestConnectedLineNum", "DestConnectedLineName", "DestLanguage", "DestAccountCode", "DestContext"),
+        *("DestExten", "DestPriority", "DestUniqueid", "DestLinkedid", "DialString", "DialStatus", "ActionID"),
+        *("Variable", "Value", "AppData", "BridgeUniqueid", "Extension"),
+    )
+}
+"""Header names that events share, so that thousands of events in memory hold each once. No `sys.intern`: Python 3.12
+never lets go of what was interned, and any client of the PBX can make up names (UserEvent)."""
 
 
 class SessionFailed(Exception):
@@ -39,6 +56,11 @@ class Answer:
     message: str
     fields: Mapping[str, str]
     items: tuple[Mapping[str, str], ...] = ()
+
+    @property
+    def refused(self) -> bool:
+        """The PBX said in so many words that it did not do it. Neither `ok` nor this: nobody knows."""
+        return self.fields.get("Response") == "Error"
 
 
 class Session:
@@ -219,10 +241,11 @@ def event_of(fields: Mapping[str, str]) -> AmiEvent:
     """An event as a frozen value; header names are shared between events, the clock is the PBX's."""
     at = None
     with contextlib.suppress(ValueError):
-        at = float(fields.get("Timestamp", ""))
+        told = float(fields.get("Timestamp", ""))
+        at = told if 0 <= told <= LATEST else None  # Also no NaN: nothing can be reckoned with it.
     return AmiEvent(
         name=fields.get("Event", ""),
-        fields={sys.intern(key): value for key, value in fields.items() if key != "Event"},
+        fields={_NAMES.get(key, key): value for key, value in fields.items() if key != "Event"},
         at=at,
     )
 
@@ -231,6 +254,8 @@ def _answer(got: Any) -> Answer:
     """panoramisk gives a message, or a list of them where the PBX announced one."""
     first, *rest = got if isinstance(got, list) else [got]
     fields = headers_of(first)
+    if isinstance(first.get("Response"), list) or first.get("Event") is not None:
+        fields["Response"] = ""  # Two answers run together, or an event under our id: it answers nothing.
     return Answer(
         ok=fields.get("Response") == "Success",
         message=fields.get("Message", ""),

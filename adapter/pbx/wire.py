@@ -28,6 +28,9 @@ GREETING = b"Asterisk Call Manager/"
 MAX_MESSAGE = 1 << 20
 """Characters of one unfinished message. Ours are below 5,000; the library's cost grows with the square (AMI-22)."""
 
+MAX_ANSWERS = 64 << 20
+"""Characters of all answers whose lists are not at their end. A thousand legs are about a million (AMI-12)."""
+
 USER_TIMEOUT_MS = 10_000
 """Unacknowledged bytes give the connection up after this long, so that they cannot arrive minutes later."""
 
@@ -53,6 +56,11 @@ def harden(sock: socket.socket) -> None:
             sock.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)
 
 
+def weight_of(fields: Mapping[str, str]) -> int:
+    """About how many characters a message keeps in memory; each header costs some by itself."""
+    return sum(len(name) + len(value) + 100 for name, value in fields.items())
+
+
 def headers_of(message: Message) -> dict[str, str]:
     """Headers of a message as sent; of a repeated one the last value."""
     return {
@@ -72,6 +80,8 @@ class Wire(AMIProtocol):
         self.responses = {}
         self._tail = b""
         self._greeting = b""
+        self._held = 0
+        """Characters of answers received while some answer was not at its end."""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(transport)
@@ -93,10 +103,13 @@ class Wire(AMIProtocol):
     def handle_message(self, message: Message) -> None:
         """Answers go to their actions, events to the owner. No exception may end the connection (AMI-09)."""
         try:
+            if self.read_error is not None:
+                return  # The rest of a read after the end.
             headers = headers_of(message)
             self.owner.recorder.ami(self.owner.session, sent=False, headers=headers)
             if "Event" not in headers or self._answers(message):
                 super().handle_message(message)
+                self._hold(message)
             else:
                 self.owner.on_event(headers)
         except Exception:
@@ -115,6 +128,12 @@ class Wire(AMIProtocol):
                 action.future.exception()  # Seen: an answer that nobody waits for any more is no error of its own.
         super().close()
         self.transport.abort()
+
+    def _hold(self, message: Message) -> None:
+        """A list that never comes to its end would be hoarded until somebody's deadline."""
+        self._held = self._held + weight_of(headers_of(message)) if self.responses else 0
+        if self._held > MAX_ANSWERS:
+            self._give_up(f"a list of more than {MAX_ANSWERS} characters without an end")
 
     def _answers(self, message: Message) -> bool:
         # OriginateResponse carries the ActionID of its Originate but belongs to the events (AMI-10).
