@@ -944,6 +944,20 @@ begin
 end
 $$;
 
+-- True if an adapter can read these variables out of an answer. Lists in lists and numbers without end are fine JSON to
+-- the database, but no parser reads them all, and the answer they stand in is every row's.
+create or replace function public.call_variables_fit(p_variables jsonb)
+returns boolean
+language sql immutable
+set search_path = ''
+as $$
+  select not exists (
+    select from jsonb_each(case when jsonb_typeof(p_variables) = 'object' then p_variables else '{"x": []}' end) v
+    where jsonb_typeof(v.value) in ('object', 'array')
+      or (jsonb_typeof(v.value) = 'number' and length(v.value::text) > 100)
+  )
+$$;
+
 -- What is wrong with a row beside its number, in words; null if nothing. Bounds are wide: they keep out what no call
 -- could carry, not what is unusual.
 create or replace function public.call_row_problem(p_row public.call_queue)
@@ -964,6 +978,8 @@ as $$
     when p_row.retry_seconds not between 0 and 2592000 then 'retry_seconds must be 0 to 2592000'
     when jsonb_typeof(p_row.variables) <> 'object' then 'variables is not an object'
     when length(p_row.variables::text) > 8000 then 'variables is too long (8000 characters at most)'
+    when not public.call_variables_fit(p_row.variables)
+      then 'each of variables must be a text, a number of at most 100 digits, true, false or null'
     when jsonb_typeof(p_row.metadata) <> 'object' then 'metadata is not an object'
     when length(p_row.metadata::text) > 100000 then 'metadata is too long (100000 characters at most)'
     when not isfinite(p_row.not_before) then 'not_before is no date'
@@ -2028,7 +2044,8 @@ as $$
     'customer_name', p_row.customer_name,
     'caller_id', p_row.caller_id,
     'ring_seconds', p_row.ring_seconds,
-    'variables', p_row.variables,
+    -- Edited by hand while the call lives: nothing needs them any more.
+    'variables', case when public.call_variables_fit(p_row.variables) then p_row.variables else '{}' end,
     'claimed_at', p_row.claimed_at,
     -- When its insert should have rung the doorbell; null for a row that was due later or is claimed again.
     'bell_at', case
@@ -2064,6 +2081,12 @@ begin
         (select n.problem from public.call_number_v1(p_row.phone_number) n), 'the phone number is not known to be one'
       ),
       p_now
+    );
+    return null;
+  elsif not public.call_variables_fit(p_row.variables) then
+    -- Edited by hand: what is inserted so ends at once.
+    perform public.call_end_uncalled(
+      p_row, 'each of variables must be a text, a number of at most 100 digits, true, false or null', p_now
     );
     return null;
   elsif p_row.trunk is not null and p_row.trunk is distinct from v_trunk then
@@ -2671,7 +2694,7 @@ begin
     where p.pronamespace = 'public'::regnamespace
       and p.proname = any (array[
         'call_known_contact', 'call_known_prompt', 'call_log_insert', 'call_log_uncalled', 'call_fill_number',
-        'call_row_problem', 'call_key_taken', 'call_queue_before_insert', 'call_queue_before_update',
+        'call_row_problem', 'call_variables_fit', 'call_key_taken', 'call_queue_before_insert', 'call_queue_before_update',
         'call_queue_after_insert', 'call_queue_after_requeue', 'call_queue_after_cancel', 'call_ring_bell',
         'call_number_v1', 'call_national', 'call_local_form', 'call_handler_word', 'call_merged', 'call_log_lock',
         'call_log_end', 'call_end_uncalled', 'call_room_made', 'call_settle', 'call_settle_held', 'call_end',

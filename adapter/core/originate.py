@@ -39,6 +39,9 @@ MAX_HEADERS = 110
 MAX_NAME_BYTES = 200
 """Of the plain customer name: longer ones are of no use to a voice and no two variables may fill a CDR."""
 
+MAX_NUMBER_BITS = 333
+"""Of a variable that is a whole number: a hundred digits, as the database takes. Python writes none of thousands."""
+
 MAX_RING_SECONDS = 600
 """MikoPBX's own outbound routes never ring longer."""
 
@@ -308,6 +311,8 @@ def _row_variables(variables: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
 def _text(name: str, value: object) -> str:
     if isinstance(value, bool):
         return "true" if value else "false"
+    if isinstance(value, int) and value.bit_length() > MAX_NUMBER_BITS:
+        raise RowRefused(f"variable {name!r} is a number of more digits than a call can carry")
     if isinstance(value, str | int | float):
         return str(value)
     if value is None:

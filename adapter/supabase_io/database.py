@@ -216,6 +216,11 @@ class Database:
             raise refusals.of_answer(error, _status.get()) from None
         except (httpx.HTTPError, httpx.InvalidURL) as error:
             raise refusals.of_transport(error) from None
+        except (ValueError, RecursionError) as error:
+            # JSON that Python does not read: a number of thousands of digits, lists in lists without end (PG-10).
+            raise DatabaseAway(
+                f"Supabase sent an answer that cannot be read ({error}); nothing of it was used", status=_status.get()
+            ) from None
         if isinstance(answer.data, str):
             # Not JSON, yet "success": a captive portal, a proxy's page, a site that answers everything (PG-10).
             raise DatabaseAway(

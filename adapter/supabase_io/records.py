@@ -182,7 +182,7 @@ def uuid_text(value: Mapping[str, Any], key: str) -> str:
     try:
         canonical = str(uuid.UUID(found))
     except ValueError:
-        canonical = ""
+        canonical = None
     if canonical != found:
         raise Unfit(f"{key} is no lower-case UUID")
     return found

@@ -122,6 +122,20 @@ begin
 end
 $$;
 
+-- True if an adapter can read these variables out of an answer. Lists in lists and numbers without end are fine JSON to
+-- the database, but no parser reads them all, and the answer they stand in is every row's.
+create or replace function public.call_variables_fit(p_variables jsonb)
+returns boolean
+language sql immutable
+set search_path = ''
+as $$
+  select not exists (
+    select from jsonb_each(case when jsonb_typeof(p_variables) = 'object' then p_variables else '{"x": []}' end) v
+    where jsonb_typeof(v.value) in ('object', 'array')
+      or (jsonb_typeof(v.value) = 'number' and length(v.value::text) > 100)
+  )
+$$;
+
 -- What is wrong with a row beside its number, in words; null if nothing. Bounds are wide: they keep out what no call
 -- could carry, not what is unusual.
 create or replace function public.call_row_problem(p_row public.call_queue)
@@ -142,6 +156,8 @@ as $$
     when p_row.retry_seconds not between 0 and 2592000 then 'retry_seconds must be 0 to 2592000'
     when jsonb_typeof(p_row.variables) <> 'object' then 'variables is not an object'
     when length(p_row.variables::text) > 8000 then 'variables is too long (8000 characters at most)'
+    when not public.call_variables_fit(p_row.variables)
+      then 'each of variables must be a text, a number of at most 100 digits, true, false or null'
     when jsonb_typeof(p_row.metadata) <> 'object' then 'metadata is not an object'
     when length(p_row.metadata::text) > 100000 then 'metadata is too long (100000 characters at most)'
     when not isfinite(p_row.not_before) then 'not_before is no date'

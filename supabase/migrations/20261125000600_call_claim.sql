@@ -244,7 +244,8 @@ as $$
     'customer_name', p_row.customer_name,
     'caller_id', p_row.caller_id,
     'ring_seconds', p_row.ring_seconds,
-    'variables', p_row.variables,
+    -- Edited by hand while the call lives: nothing needs them any more.
+    'variables', case when public.call_variables_fit(p_row.variables) then p_row.variables else '{}' end,
     'claimed_at', p_row.claimed_at,
     -- When its insert should have rung the doorbell; null for a row that was due later or is claimed again.
     'bell_at', case
@@ -280,6 +281,12 @@ begin
         (select n.problem from public.call_number_v1(p_row.phone_number) n), 'the phone number is not known to be one'
       ),
       p_now
+    );
+    return null;
+  elsif not public.call_variables_fit(p_row.variables) then
+    -- Edited by hand: what is inserted so ends at once.
+    perform public.call_end_uncalled(
+      p_row, 'each of variables must be a text, a number of at most 100 digits, true, false or null', p_now
     );
     return null;
   elsif p_row.trunk is not null and p_row.trunk is distinct from v_trunk then

@@ -47,7 +47,7 @@ begin
     where p.pronamespace = 'public'::regnamespace
       and p.proname = any (array[
         'call_known_contact', 'call_known_prompt', 'call_log_insert', 'call_log_uncalled', 'call_fill_number',
-        'call_row_problem', 'call_key_taken', 'call_queue_before_insert', 'call_queue_before_update',
+        'call_row_problem', 'call_variables_fit', 'call_key_taken', 'call_queue_before_insert', 'call_queue_before_update',
         'call_queue_after_insert', 'call_queue_after_requeue', 'call_queue_after_cancel', 'call_ring_bell',
         'call_number_v1', 'call_national', 'call_local_form', 'call_handler_word', 'call_merged', 'call_log_lock',
         'call_log_end', 'call_end_uncalled', 'call_room_made', 'call_settle', 'call_settle_held', 'call_end',
