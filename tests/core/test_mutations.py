@@ -207,6 +207,18 @@ def test_the_id_of_another_call_where_calls_are_not_named_touches_nobody(name: s
         assert story.endings[call_id] == ending
 
 
+@pytest.mark.parametrize("name", ["pjsip-answer-ai-hangup", "localout-busy-486"])
+@pytest.mark.parametrize("header", ["Cause", "TechCause", "Reason", "Timestamp", "ChannelStateDesc", "DialStatus"])
+def test_every_odd_value_in_what_the_core_reads_ends_the_call_once(name: str, header: str) -> None:
+    whole = load(name)
+    for value in (*VALUES, "x" * 1_000_000):
+        story = Fuzzed(names=play(whole).names)
+        changed = [replace(m, fields={**m.fields, header: value}) if m.event else m for m in whole.messages]
+        story.play_both(changed, [])
+        story.finish()
+        assert len(story.ends) == 1
+
+
 @pytest.mark.parametrize("form", ["pjsip-answer-ai-hangup", "localout-answer-callee-hangup"])
 def test_thousands_of_legs_under_one_call_take_bounded_room_and_time(form: str) -> None:
     whole = load(form)
