@@ -4,6 +4,17 @@
 
 begin;
 
+-- Adapters at work (call_lock) and whoever inserts wait until this is over. Else one of them and this script could each
+-- wait for the other.
+do $$
+begin
+  perform pg_advisory_xact_lock(20261125, 0);
+  if to_regclass('public.call_queue') is not null then
+    lock table public.call_queue in access exclusive mode;
+  end if;
+end
+$$;
+
 -- ---- 20261125000100_call_tables.sql
 
 -- Tables of the call queue. Everything may be applied again at any time and then changes nothing.
