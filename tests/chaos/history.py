@@ -1,0 +1,104 @@
+"""What was done to whom and when, and when each adapter could see its PBX. Times are epoch seconds of this machine."""
+
+import json
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from math import inf
+
+NOTICED_SECONDS = 30.0
+"""A fault of a line begins this long before the adapter says that the link is down, at most: TCP_USER_TIMEOUT, ping and
+patience are 10 s each."""
+
+MARGIN = 1.0
+"""An event of this age may still be on its way when sight is lost, and clocks of two logs are rounded."""
+
+PBX_DEATHS = frozenset({"pbx.kill", "pbx.restart"})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Span:
+    """One fault: from its first effect to the moment in which everything was put right again."""
+
+    kind: str
+    target: str
+    began: float
+    ended: float = inf
+
+    def touches(self, first: float, last: float) -> bool:
+        """Whether it was at work at some instant between these two."""
+        return self.began <= last and self.ended >= first
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Blind:
+    """A time in which one adapter could not see its PBX, and the fault that began it."""
+
+    adapter: str
+    cause: str
+    began: float
+    ended: float = inf
+
+    def touches(self, first: float, last: float) -> bool:
+        """Whether it reaches into the time between these two, with `MARGIN`."""
+        return self.began - MARGIN <= last and self.ended + MARGIN >= first
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Said:
+    """One line of an adapter's log."""
+
+    at: float
+    event: str
+    call: str = ""
+
+
+def log_lines(text: str) -> Iterator[Said]:
+    """The lines that are JSON; one that a kill cut off is left out."""
+    for line in text.splitlines():
+        try:
+            found = json.loads(line)
+            yield Said(
+                at=datetime.fromisoformat(found["at"]).timestamp(),
+                event=found["event"],
+                call=str(found.get("call", "")),
+            )
+        except (ValueError, KeyError, TypeError):
+            continue
+
+
+def blind_times(adapter: str, said: Iterable[Said], spans: Sequence[Span], end: float) -> list[Blind]:
+    """When this adapter had no session with the PBX. Sight ends with the fault, not when the adapter notices it."""
+    reach = {adapter, f"{adapter} ami", "pbx"}
+    mine = sorted((span for span in spans if span.target in reach), key=lambda span: span.began)
+    marks = [(line.at, line.event) for line in said if line.event in ("pbx.up", "pbx.down")]
+    marks += [
+        (span.began, "killed")
+        for span in mine
+        if span.target == adapter and span.kind in ("adapter.kill", "adapter.stop")
+    ]
+    found: list[Blind] = []
+    dark: tuple[float, str] | None = (0.0, "not started yet")
+    for at, event in sorted(marks):
+        if event == "pbx.up":
+            if dark is not None:
+                found.append(Blind(adapter=adapter, cause=dark[1], began=dark[0], ended=at))
+            dark = None
+        elif dark is None:
+            dark = _beginning(at, mine)
+    if dark is not None:
+        found.append(Blind(adapter=adapter, cause=dark[1], began=dark[0], ended=end))
+    return found
+
+
+def _beginning(noticed: float, mine: Sequence[Span]) -> tuple[float, str]:
+    """The last fault that can be behind a loss noticed now: the earliest one that was still at work counts."""
+    near = [
+        span
+        for span in mine
+        if span.began <= noticed + MARGIN and noticed - NOTICED_SECONDS <= max(span.began, min(span.ended, noticed))
+    ]
+    if not near:
+        return noticed, "no fault of ours"
+    last = max(near, key=lambda span: span.began)
+    return min(last.began, noticed), last.kind
