@@ -69,8 +69,8 @@ async def _run(options: argparse.Namespace, folder: Path, lines: Path) -> None:
 def _enough(options: argparse.Namespace, fresh: int, seconds: float, done: Sequence[dict[str, Any]]) -> bool:
     """Whether the run has reached what was asked for; a round at least is played."""
     if options.kills is not None:
-        return sum(line["kills"] for line in done) >= int(options.kills)
-    return fresh > 0 and seconds >= 60 * float(options.minutes)
+        return bool(sum(line["kills"] for line in done) >= options.kills)
+    return bool(fresh > 0 and seconds >= 60 * options.minutes)
 
 
 def read(lines: Path) -> list[dict[str, Any]]:

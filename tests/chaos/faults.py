@@ -27,6 +27,11 @@ KILLS = frozenset({"adapter.kill", "pbx.kill", "database.crash"})
 """SIGKILL of a process."""
 
 
+RESTS = 0.12
+REST_SECONDS = (21.0, 26.0)
+"""Now and then a target is left alone for longer than the 20 s after which an adapter judges its calls in doubt."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Fault:
     """One kind of trouble. `seconds`: shortest and longest."""
@@ -114,7 +119,8 @@ def plan(lane: Lane, dice: random.Random) -> Iterator[tuple[float, Fault, float]
     weights = [fault.weight for fault in lane.faults]
     while True:
         fault = dice.choices(lane.faults, weights)[0]
-        yield dice.uniform(*lane.quiet), fault, dice.uniform(*fault.seconds)
+        rest = REST_SECONDS if dice.random() < RESTS else lane.quiet
+        yield dice.uniform(*rest), fault, dice.uniform(*fault.seconds)
 
 
 # ---- adapters

@@ -172,20 +172,24 @@ def _gap(row: Row, call: Invite, evidence: Evidence) -> bool:
 
 
 def why_unknown(row: Row, calls: Sequence[Invite], evidence: Evidence) -> str | None:
-    """The fault that put the truth of this row out of reach; None if there was none."""
-    name = evidence.names.get(row.adapter or "", "")
-    mine = [blind for blind in evidence.blind if blind.adapter == name]
+    """The fault that put the truth about the last call of this row out of reach; None if there was none."""
     if row.claimed_at is None:
         return None
-    last = max((call.ended or call.started for call in calls), default=row.claimed_at + SEND_SECONDS)
+    name = evidence.names.get(row.adapter or "", "")
+    mine = [blind for blind in evidence.blind if blind.adapter == name]
     first = row.claimed_at - MARGIN
+    # Calls before the last claim were of the same row, and their outcome is known: it was called again because of it.
+    calls = [call for call in calls if call.started >= first]
+    # Without a call only the journal on the PBX can tell that it was never sent; it is believed while the PBX lives.
+    judged = row.ended_at or first
+    last = max((call.ended or judged for call in calls), default=judged)
     for span in evidence.spans:
         if span.kind in PBX_DEATHS and span.touches(first, last + MARGIN):
             return span.kind
     if calls and calls[-1].ended is not None:
         return next((blind.cause for blind in mine if blind.touches(last, last)), _taken_over(row, mine))
     if not calls and "PBX had taken the call" in (row.ended_reason or ""):
-        return next((blind.cause for blind in mine if blind.touches(first, last)), None)
+        return next((blind.cause for blind in mine if blind.touches(first, first + SEND_SECONDS)), None)
     return _taken_over(row, mine)
 
 
