@@ -92,8 +92,8 @@ MUTANTS: Mapping[str, Callable[[], None]] = {
 
 
 def command(name: str) -> tuple[str, ...]:
-    """What to run instead of `mikopbx-adapter run`."""
-    return (sys.executable, "-m", "tests.chaos.mutant", name)
+    """What to run instead of `mikopbx-adapter run`, from whatever folder; -P: no module beside this one is imported."""
+    return (sys.executable, "-P", __file__, name)
 
 
 if __name__ == "__main__":

@@ -153,9 +153,12 @@ async def _begin(stage: Stage) -> None:
     """Start the daemons; the first one has the PBX, for most of the faults are meant for who is dialing."""
     for ward in stage.wards:
         await ward.daemon.start()
-        async with asyncio.timeout(30):
-            while not await stage.world.pool.fetchval(READY, ward.adapter_id()):
-                await asyncio.sleep(0.1)
+        for _ in range(300):
+            if await stage.world.pool.fetchval(READY, ward.adapter_id()):
+                break
+            await asyncio.sleep(0.1)
+        else:
+            raise SandboxError(f"the {ward.name} adapter was not ready within 30 s:\n{ward.daemon.tail()}")
 
 
 async def _load(stage: Stage, dice: random.Random, rate: float) -> None:

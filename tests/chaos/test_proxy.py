@@ -63,9 +63,8 @@ async def test_while_it_resets_nobody_gets_in() -> None:
         task = asyncio.create_task(proxy.reset("", 0.3))
         await asyncio.sleep(0.05)
         reader, writer = await asyncio.open_connection("127.0.0.1", proxy.port)
-        with pytest.raises(ConnectionError):
-            if not await asyncio.wait_for(reader.read(), 2):
-                raise ConnectionError
+        with pytest.raises(asyncio.IncompleteReadError):
+            await asyncio.wait_for(reader.readexactly(1), 2)
         writer.close()
         await task
 
