@@ -79,26 +79,37 @@ def blind_times(adapter: str, said: Iterable[Said], spans: Sequence[Span], end: 
     ]
     found: list[Blind] = []
     dark: tuple[float, str] | None = (0.0, "not started yet")
+    since = 0.0
     for at, event in sorted(marks):
         if event == "pbx.up":
             if dark is not None:
                 found.append(Blind(adapter=adapter, cause=dark[1], began=dark[0], ended=at))
-            dark = None
+            dark, since = None, at
         elif dark is None:
-            dark = _beginning(at, mine)
+            dark = _beginning(at, since, mine)
     if dark is not None:
         found.append(Blind(adapter=adapter, cause=dark[1], began=dark[0], ended=end))
     return found
 
 
-def _beginning(noticed: float, mine: Sequence[Span]) -> tuple[float, str]:
-    """The last fault that can be behind a loss noticed now: the earliest one that was still at work counts."""
+def _beginning(noticed: float, since: float, mine: Sequence[Span]) -> tuple[float, str]:
+    """The fault that ended the sight of this session (up `since`): the earliest one still at work when it was noticed.
+
+    What a line holds back or swallows is lost with the session, so sight ended when that began. If none is at work any
+    more, it was the last one.
+    """
     near = [
         span
         for span in mine
-        if span.began <= noticed + MARGIN and noticed - NOTICED_SECONDS <= max(span.began, min(span.ended, noticed))
+        if span.began <= noticed + MARGIN and min(_over(span), noticed) >= max(since, noticed - NOTICED_SECONDS)
     ]
     if not near:
         return noticed, "no fault of ours"
-    last = max(near, key=lambda span: span.began)
-    return min(last.began, noticed), last.kind
+    at_work = [span for span in near if _over(span) >= noticed - MARGIN]
+    span = at_work[0] if at_work else near[-1]
+    return max(since, min(span.began, noticed)), span.kind
+
+
+def _over(span: Span) -> float:
+    """A half-open connection never mends: its session ends by being given up."""
+    return inf if span.kind == "ami.half_open" else span.ended

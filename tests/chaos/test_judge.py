@@ -139,6 +139,20 @@ def test_sight_ends_with_the_fault_and_not_when_it_is_noticed() -> None:
     ]
 
 
+def test_the_earliest_fault_at_work_took_the_sight_and_none_from_before_the_session() -> None:
+    said = [Said(at=10.0, event="pbx.up"), Said(at=20.0, event="pbx.down"), Said(at=22.0, event="pbx.up")]
+    spans = [
+        Span(kind="pbx.kill", target="pbx", began=3.0, ended=5.0),
+        Span(kind="ami.swallow_down", target="first ami", began=16.0, ended=20.0),
+        Span(kind="pbx.restart", target="pbx", began=19.5, ended=21.0),
+    ]
+    found = blind_times("first", [*said, Said(at=40.0, event="pbx.down")], spans, 60.0)
+    assert [(blind.cause, blind.began) for blind in found][1:] == [
+        ("ami.swallow_down", 16.0),
+        ("no fault of ours", 40.0),
+    ]
+
+
 def test_a_killed_adapter_sees_nothing_until_it_is_back() -> None:
     spans = [Span(kind="adapter.kill", target="first", began=20.0, ended=21.0)]
     found = blind_times("first", [Said(at=10.0, event="pbx.up")], spans, 60.0)
