@@ -21,6 +21,10 @@ ROUND_SECONDS = 75.0
 costs no more than that."""
 
 
+TAKE_OVER = 4
+"""In each round of this number the first adapter goes for longer than its lease, and the second one takes over."""
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Exit code 0 if every promise was kept in every round of the folder, 1 if not, 2 if nothing could be tried."""
     options = _options().parse_args(arguments)

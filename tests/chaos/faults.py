@@ -23,7 +23,7 @@ from tests.chaos.stage import Stage
 Act = Callable[["Attack", str, float], Awaitable[None]]
 """Does it to the target (its name), for about so many seconds, and puts it right."""
 
-KILLS = frozenset({"adapter.kill", "pbx.kill", "database.crash"})
+KILLS = frozenset({"adapter.kill", "adapter.gone", "pbx.kill", "database.crash"})
 """SIGKILL of a process."""
 
 
@@ -254,6 +254,9 @@ ADAPTER = (
     Fault(kind="adapter.stop", act=_stop, weight=1),
 )
 
+GONE = Fault(kind="adapter.gone", act=_kill, seconds=(65.0, 80.0))
+"""Killed and away for longer than the lease of 60 s: the other adapter takes the PBX over."""
+
 PBX = (
     Fault(kind="pbx.kill", act=_pbx_kill, weight=2, seconds=(0.0, 2.0)),
     Fault(kind="pbx.restart", act=_pbx_restart, weight=1),
@@ -277,3 +280,6 @@ LANES: Sequence[Lane] = (
     Lane(target="second http", quiet=(8.0, 30.0), faults=_lines("http", "http")),
 )
 """Who is attacked, and how much rest there is in between: a start takes two seconds, and calls must come about."""
+
+WIDOWED: Sequence[Lane] = (Lane(target="first", quiet=(10.0, 25.0), faults=(GONE,)), *LANES[1:])
+"""The same, but the adapter that dials goes away for good, as far as the other one can tell."""

@@ -13,6 +13,7 @@ patience are 10 s each."""
 MARGIN = 1.0
 """An event of this age may still be on its way when sight is lost, and clocks of two logs are rounded."""
 
+ADAPTER_DEATHS = frozenset({"adapter.kill", "adapter.gone", "adapter.stop"})
 PBX_DEATHS = frozenset({"pbx.kill", "pbx.restart"})
 
 
@@ -72,11 +73,7 @@ def blind_times(adapter: str, said: Iterable[Said], spans: Sequence[Span], end: 
     reach = {adapter, f"{adapter} ami", "pbx"}
     mine = sorted((span for span in spans if span.target in reach), key=lambda span: span.began)
     marks = [(line.at, line.event) for line in said if line.event in ("pbx.up", "pbx.down")]
-    marks += [
-        (span.began, "killed")
-        for span in mine
-        if span.target == adapter and span.kind in ("adapter.kill", "adapter.stop")
-    ]
+    marks += [(span.began, "killed") for span in mine if span.target == adapter and span.kind in ADAPTER_DEATHS]
     found: list[Blind] = []
     dark: tuple[float, str] | None = (0.0, "not started yet")
     since = 0.0
