@@ -14,6 +14,7 @@ from typing import Any
 
 from adapter.sandbox.asterisk.install import AsteriskMissing
 from tests.chaos import mutant, table
+from tests.chaos.faults import LANES, WIDOWED
 from tests.chaos.rounds import play
 
 ROUND_SECONDS = 75.0
@@ -59,7 +60,14 @@ async def _run(options: argparse.Namespace, folder: Path, lines: Path) -> None:
         place = folder / f"round-{number:04}"
         shutil.rmtree(place, ignore_errors=True)
         command = mutant.command(options.mutant) if options.mutant else None
-        result = await play(place, seed + number - 1, seconds=options.round_seconds, rate=options.rate, command=command)
+        result = await play(
+            place,
+            seed + number - 1,
+            seconds=options.round_seconds,
+            rate=options.rate,
+            command=command,
+            lanes=LANES if number % TAKE_OVER else WIDOWED,
+        )
         line = {"round": number, **result.as_json()}
         with lines.open("a", encoding="utf-8") as out:
             out.write(json.dumps(line) + "\n")

@@ -104,7 +104,15 @@ def _beginning(noticed: float, since: float, mine: Sequence[Span]) -> tuple[floa
         return noticed, "no fault of ours"
     at_work = [span for span in near if _over(span) >= noticed - MARGIN]
     span = at_work[0] if at_work else near[-1]
-    return max(since, min(span.began, noticed)), span.kind
+    return max(since, _held_back(min(span.began, noticed), mine)), span.kind
+
+
+def _held_back(began: float, mine: Sequence[Span]) -> float:
+    """What a fault at work at that instant held back was lost with the rest: a frozen PBX speaks of nothing."""
+    for span in reversed(mine):
+        if span.began < began <= span.ended:
+            began = span.began
+    return began
 
 
 def _over(span: Span) -> float:

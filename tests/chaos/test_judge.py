@@ -153,6 +153,16 @@ def test_the_earliest_fault_at_work_took_the_sight_and_none_from_before_the_sess
     ]
 
 
+def test_what_a_frozen_pbx_held_back_is_lost_with_the_line() -> None:
+    spans = [
+        Span(kind="pbx.freeze", target="pbx", began=30.0, ended=35.0),
+        Span(kind="ami.stall", target="first ami", began=34.0, ended=45.0),
+        Span(kind="adapter.kill", target="first", began=41.0, ended=42.0),
+    ]
+    found = blind_times("first", [Said(at=10.0, event="pbx.up")], spans, 60.0)
+    assert [(blind.cause, blind.began) for blind in found][1:] == [("ami.stall", 30.0)]
+
+
 def test_a_killed_adapter_sees_nothing_until_it_is_back() -> None:
     spans = [Span(kind="adapter.kill", target="first", began=20.0, ended=21.0)]
     found = blind_times("first", [Said(at=10.0, event="pbx.up")], spans, 60.0)
