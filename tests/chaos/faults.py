@@ -27,6 +27,9 @@ KILLS = frozenset({"adapter.kill", "adapter.gone", "pbx.kill", "database.crash"}
 """SIGKILL of a process."""
 
 
+AWAY = (OSError, asyncpg.PostgresError, asyncpg.InterfaceError)
+"""What a client sees of a database that was just killed."""
+
 RESTS = 0.12
 REST_SECONDS = (21.0, 26.0)
 """Now and then a target is left alone for longer than the 20 s after which an adapter judges its calls in doubt."""
@@ -196,7 +199,7 @@ async def _throw_out(attack: Attack, target: str, seconds: float) -> None:
             await connection.execute(words)
         finally:
             await connection.close()
-    except (OSError, asyncpg.PostgresError):
+    except AWAY:
         await _database_answers(attack)
 
 
@@ -204,7 +207,7 @@ async def _database_answers(attack: Attack) -> None:
     for _ in range(300):
         try:
             connection = await asyncpg.connect(attack.stage.world.dsn)
-        except (OSError, asyncpg.PostgresError):
+        except AWAY:
             await asyncio.sleep(0.1)
             continue
         await connection.close()
