@@ -89,6 +89,7 @@ class Daemon:
         self._opened = opened
         self._incarnation = incarnation
         self._stopping = False
+        self._now = clock.steady()
         self._ai = AiBreaker()
         self._trunk = TrunkBreaker()
         self._watchdog = Watchdog()
@@ -112,7 +113,7 @@ class Daemon:
             link=parts.link,
             store=self._store,
             ended=self._ended,
-            wall=clock.wall,
+            now=self._now,
             clock=clock.boot,
             form=settings["DIAL_FORM"],
             trunk=self._own_trunk,
@@ -231,7 +232,7 @@ class Daemon:
                 await self._follower.testify(wanted)
 
     def _dial(self, rows: tuple[ClaimedRow, ...], since: float) -> None:
-        now = clock.wall()
+        now = self._now()
         self._ai, self._trunk = self._ai.probing(now), self._trunk.probing(now)
         self._dialer.take(rows, since)
 
@@ -261,7 +262,7 @@ class Daemon:
         status = self._parts.link.status
         if not status.ready or self._stopping or self._parts.outbox.problem or self._dialer.holding_off:
             return 0
-        now = clock.wall()
+        now = self._now()
         rate = self._settings["CALLS_PER_SECOND"]
         unsent = self._dialer.backlog + self._dialer.sending
         return room(

@@ -68,7 +68,7 @@ class Follower:
         link: PbxLink,
         store: Callable[[Sequence[Record]], Awaitable[None]],
         ended: Callable[[Ending], None],
-        wall: Callable[[], float],
+        now: Callable[[], float],
         clock: Callable[[], float],
         trunk: str,
         form: Form = Form.TRUNK,
@@ -81,7 +81,7 @@ class Follower:
         self._link = link
         self._store = store
         self._ended = ended
-        self._wall = wall
+        self._now = now
         self._clock = clock
         self._trunk = trunk
         self._form = form
@@ -123,7 +123,7 @@ class Follower:
 
     def expect(self, row: ClaimedRow, originate: Originate) -> None:
         """An Originate is about to be written: from now on its events have an owner."""
-        now = self._wall()
+        now = self._now()
         self._known[row.call_id] = Known(call=OpenCall(row=row, incarnation=self._incarnation), sent_at=self._clock())
         self._board.add(
             start(
@@ -140,12 +140,13 @@ class Follower:
         """The PBX answered `Response: Success`."""
         if (known := self._known.get(call_id)) is not None:
             self._known[call_id] = replace(known, accepted=True)
-        await self._apply(self._board.on_reply(call_id, True, "", self._wall()))
+        await self._apply(self._board.on_reply(call_id, True, "", self._now()))
 
     def forget(self, call_id: str) -> None:
         """The Originate was certainly not executed."""
         self._board.drop(call_id)
         self._known.pop(call_id, None)
+        self._hang_ups.discard(call_id)
 
     def has_heard_of(self, call_id: str) -> bool:
         """True if the PBX has shown a leg of this call: then it was executed, whatever else is said about it."""
@@ -181,7 +182,7 @@ class Follower:
 
     def unsure_of(self) -> tuple[str, ...]:
         """Calls of another adapter that we saw answered or ended: does the database know?"""
-        return self._witness.due(self._wall())
+        return self._witness.due(self._now())
 
     async def testify(self, wanted: Sequence[OpenCall]) -> None:
         """The database's answer to `unsure_of`: it does not know the end of these; it is told what was seen of them."""
@@ -197,7 +198,7 @@ class Follower:
             return
         self._hang_ups.add(call_id)
         say(log, logging.INFO, "call.cancel", "Hanging up on request", call=call_id)
-        await self._apply(self._board.on_canceled(call_id, self._wall()))
+        await self._apply(self._board.on_canceled(call_id, self._now()))
         try:
             await self._link.hangup(call.hangup_id)
         except LinkDown as error:
@@ -223,9 +224,9 @@ class Follower:
         while True:
             await asyncio.sleep(BREATH_SECONDS)
             self._beat()
-            self._witness.on_tick(self._wall())
+            self._witness.on_tick(self._now())
             told, self._to_tell = self._to_tell, []
-            await self._apply([*told, *self._board.on_tick(self._wall())])
+            await self._apply([*told, *self._board.on_tick(self._now())])
             if self._doubts and self._up_since is not None:
                 try:
                     await self._settle()
@@ -233,7 +234,7 @@ class Follower:
                     continue  # The link says so itself; doubt waits for the next login.
 
     def _hear(self, message: PbxMessage) -> Sequence[Change]:
-        now = self._wall()
+        now = self._now()
         match message:
             case Event():
                 if not self.knows(call_id_of(message.event)):
@@ -304,7 +305,7 @@ class Follower:
         del self._doubts[call_id]
         self._put_on_board(doubt)
         say(log, logging.INFO, "call.alive", "Call is alive on the PBX and is followed", call=call_id)
-        await self._apply(self._board.on_found(call_id, channels, self._wall()))
+        await self._apply(self._board.on_found(call_id, channels, self._now()))
 
     async def _release(self, doubt: Doubt, verdict: Release) -> None:
         call_id = doubt.call.row.call_id
@@ -317,7 +318,7 @@ class Follower:
         call_id = doubt.call.row.call_id
         del self._doubts[call_id]
         self._put_on_board(doubt)
-        await self._apply(self._board.on_gone(call_id, self._wall(), verdict.why))
+        await self._apply(self._board.on_gone(call_id, self._now(), verdict.why))
 
     def _put_on_board(self, doubt: Doubt) -> None:
         """A call that an earlier process had sent gets a life here; one of our own has one already."""
@@ -332,7 +333,7 @@ class Follower:
                 trunk=self._trunk,
                 ring_seconds=doubt.call.row.ring_seconds or self._ring_seconds,
                 max_call_seconds=self._max_call_seconds,
-                now=self._wall(),
+                now=self._now(),
             )
         )
 

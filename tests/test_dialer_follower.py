@@ -52,7 +52,7 @@ class Desk:
             link=cast("PbxLink", self.link),
             store=self._store,
             ended=self.endings.append,
-            wall=lambda: self.now,
+            now=lambda: self.now,
             clock=lambda: self.now,
             form=form,
             trunk=trunk,

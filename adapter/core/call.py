@@ -39,7 +39,9 @@ Events can be missed only across a loss of the link (`on_lost`, `on_seen`); from
 not known, and an outcome that lets the person be called again without spending a try is no longer given: the
 call ends `unknown`.
 
-Clocks: `now` is the daemon's clock, event times are the PBX's; `skew` is the difference at the last event.
+Clocks: `now` is the daemon's clock, which nobody sets (`clock.steady`), event times are the PBX's; `skew` is the
+difference at the last event, so a PBX whose clock is wrong, or is set during a call, changes no wait that
+began with an event.
 All instants kept here are the PBX's, apart from `started_at` and `closing_since`, which only measure
 waiting.
 """

@@ -13,15 +13,12 @@ from tests.simulation.carrier import End, Invite, truth
 from tests.simulation.world import Call, Machine, World
 
 KNOWN = """\
-1. A jump of the machine's wall clock ends calls that live on, because the follower measures its waits on that clock:
-   limits and the one call per person then count without them. Checks that would only say so again look away.
-2. A claim that is executed after its asker gave it up, and after its id was answered with no rows, leaves rows of which
+1. A claim that is executed after its asker gave it up, and after its id was answered with no rows, leaves rows of which
    nobody knows; they end as unknown by their deadline.
-3. A call that is found open is put on the board by a list of channels that may be old by then (other doubts are settled
+2. A call that is found open is put on the board by a list of channels that may be old by then (other doubts are settled
    in between), and events about it meanwhile are nobody's: its answer can be missed, and it is told as not answered.
-4. After a restore of the database, what one adapter claims raises the claim number above all that another one had
+3. After a restore of the database, what one adapter claims raises the claim number above all that another one had
    seen: that one does not notice, and dials once more what the database forgot.
-5. A canceled call whose row is released stays in the follower's list of hang-ups until the link is lost.
 """
 """Weaknesses of the program that this simulation has found and that are not mended yet."""
 
@@ -105,7 +102,7 @@ def _why_not_again(world: World, before: Invite, after: Invite) -> str | None:
     if _forgotten(world, before, after):
         return None
     if before.ended_at is None or before.ended_at > after.at:
-        return None if world.clocks_jumped else "two calls at once"  # See KNOWN.
+        return "two calls at once"
     if not before.may_have_rung and before.end is End.CARRIER and before.story.outcome not in AGAIN:
         return None  # Refused before anything rang.
     first, second = world.calls[before.call_id], world.calls[after.call_id]
@@ -137,8 +134,6 @@ def _forgotten(world: World, before: Invite, after: Invite) -> bool:
 
 def _one_call_per_person(world: World) -> Iterator[str]:
     """No person has two calls at once."""
-    if world.clocks_jumped:
-        return  # See KNOWN.
     last: dict[str, Invite] = {}
     for invite in world.carrier.invites:
         before = last.get(invite.number)
@@ -177,7 +172,7 @@ def _outcomes_stored(world: World) -> Iterator[str]:
                 yield f"{call.call_id} was told as {word}; the carrier: {seen or 'never saw it'}"
         ended = invites[-1].ended_at if invites else 0.0
         for at, _, word in call.told:
-            if (ended is None or at < ended) and not world.clocks_jumped:
+            if ended is None or at < ended:
                 yield f"{call.call_id} was told as {word} while it went on"
         stored = world.stored(call.call_id)
         # Two adapters may have seen the same call; the first word counts.
@@ -201,8 +196,8 @@ def _is_true(world: World, call: Call, invites: list[Invite], told: Outcome) -> 
         return False
     if told is Outcome.CANCELED:
         return truth(invite) is told or call.row_id in world.canceled | world.touched
-    if told is Outcome.NO_REPLY and truth(invite) is Outcome.NO_ANSWER:
-        # Both spend a try, and are tried again alike; that it rang may have been missed.
+    if {told, truth(invite)} == {Outcome.NO_REPLY, Outcome.NO_ANSWER}:
+        # Both spend a try, and are tried again alike; whether it rang may have been missed.
         return _missed(world, call, call.claimed_at - NOTICED_SECONDS, world.now)
     answered = told in {Outcome.ANSWERED, Outcome.AI_FAILED} and invite.answered_at is not None
     return truth(invite) is told or answered or _answered_unseen(call, invite)
@@ -263,8 +258,6 @@ def _found_is_followed(world: World) -> Iterator[str]:
 
 def _unsent_is_released(world: World) -> Iterator[str]:
     """A row whose Originate no PBX took is no `unknown`, if the claimant came back in time and the journal was kept."""
-    if world.clocks_jumped:
-        return  # See KNOWN.
     for call in world.calls.values():
         if world.stored(call.call_id) != Outcome.UNKNOWN or any(call.call_id in sim.accepted for sim in world.pbxs):
             continue
@@ -310,8 +303,8 @@ def _longest_call(world: World) -> Iterator[str]:
 
 def _limits(world: World) -> Iterator[str]:
     """Limits are kept: calls through a PBX, and of a user."""
-    if world.restored_at is not None or world.clocks_jumped:
-        return  # The database counts what it knows. (A jump of the wall clock: see KNOWN.)
+    if world.restored_at is not None:
+        return  # The database counts what it knows.
     most = int(world.machines[0].settings["MAX_CALLS"])
     per_user = int(world.machines[0].settings["MAX_CALLS_PER_USER"])
     steps: list[tuple[float, int, Invite]] = []
@@ -380,6 +373,7 @@ def _inside(machine: Machine) -> Iterator[tuple[str, int]]:
     yield "calls on the board", len(daemon._follower._board)
     yield "doubts", len(daemon._follower._doubts)
     yield "known calls", len(daemon._follower._known)
+    yield "hang-ups", len(daemon._follower._hang_ups)
     yield "unsent rows", daemon._dialer.backlog + daemon._dialer.sending
     yield "records", daemon._parts.outbox.count
     yield "places of the window", daemon._parts.link._awaiting

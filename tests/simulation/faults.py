@@ -235,7 +235,6 @@ def _clock_jump(world: "World", dice: Random) -> bool:
     machine.wall_offset += dice.choice((-1, 1)) * dice.choice((0.5, 3.0, 90.0, 3600.0, 86400.0))
     machine.process.wall_offset = machine.wall_offset
     world.disturbed(machine.process)
-    world.clocks_jumped = True
     return True
 
 

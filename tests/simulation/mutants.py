@@ -318,6 +318,7 @@ MUTANTS = (
     Mutant("claim asked again under another id", _patch(Ticker, "_request", _new_id_each_time)),
     Mutant("stale claim sent after suspension", _patch(adapter.dialer, "FRESH_SECONDS", 1e9)),
     Mutant("age of a claim on a clock that sleeps", _patch(adapter.clock, "boot", lambda: PROCESS.get().monotonic())),
+    Mutant("waits measured on a clock that can be set", _patch(adapter.clock, "steady", lambda: adapter.clock.wall)),
     Mutant("record forgotten when it is sent", _patch(Ticker, "_request", _forgotten_when_sent)),
     Mutant("record said to be kept before it is synced", _patch(Outbox, "put", _put_unsynced)),
     Mutant("record kept in memory alone", _patch(Outbox, "put", _put_never_written)),

@@ -159,7 +159,6 @@ class World(pbx.World):
 
         self.folder_faults = 0
         self.moved_away = 0
-        self.clocks_jumped = False
         self.claims_of_nobody: list[str] = []
         self.late_claims: set[str] = set()
         """Adapters for which a claim was executed that they had given up (see KNOWN in the checks)."""
