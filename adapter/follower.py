@@ -1,9 +1,9 @@
 """Follows every call that may be on the PBX: events in, records out, doubt settled by evidence.
 
-Two kinds of call live here. Calls *on the board* are followed by their events (`core/calls.py`). Calls *in doubt* may
-or may not be on the PBX: an Originate without a Response, a call that no channel list shows after a login, a call that
-an earlier incarnation had claimed. Doubt is settled by `core/recovery.py` from the channel list, the PBX journal and
-the PBX's start time, never by the passing of time alone.
+Every call that lives here is *on the board* and followed by its events (`core/calls.py`). Calls *in doubt* may or may
+not be on the PBX: an Originate without a Response, a call that no channel list shows after a login, a call that an
+earlier incarnation had claimed. Doubt is settled by `core/recovery.py` from the channel list, the PBX journal and
+the PBX's start time, never by the passing of time alone, and never by an answer that is older than an event.
 
 Calls that another adapter placed through this PBX are watched as well (`core/witness.py`): what was seen of them is
 told when the database does not know it, and is where this adapter goes on when it takes the PBX over.
@@ -37,7 +37,8 @@ class Doubt:
 
     call: OpenCall
     sent_at: float
-    """Boot clock at (or before) which the Originate was written, for a call of an earlier incarnation its finding."""
+    """Boot clock at (or before) which the Originate was written, for a call of an earlier incarnation its finding; or
+    the latest event of the call."""
 
     accepted: bool = False
     """The PBX had answered `Response: Success`."""
@@ -105,7 +106,7 @@ class Follower:
     @property
     def in_air(self) -> int:
         """Calls that are, or may be, on the PBX."""
-        return len(self._board) + sum(call_id not in self._board for call_id in self._doubts)
+        return len(self._board)
 
     @property
     def in_setup(self) -> int:
@@ -119,7 +120,7 @@ class Follower:
 
     def knows(self, call_id: str) -> bool:
         """True for a call that was handed to the link, or is being looked for."""
-        return call_id in self._board or call_id in self._doubts
+        return call_id in self._board
 
     def expect(self, row: ClaimedRow, originate: Originate) -> None:
         """An Originate is about to be written: from now on its events have an owner."""
@@ -164,8 +165,23 @@ class Follower:
         now = self._clock()
         for call in calls:
             if not self.knows(call.row.call_id) and not self._witnessed(call):
+                self._put_on_board(call, ours=ours)
                 self._doubts[call.row.call_id] = Doubt(call=call, sent_at=now, ours=ours)
                 say(log, logging.INFO, "call.found", "Call of an earlier process found open", call=call.row.call_id)
+
+    def _put_on_board(self, call: OpenCall, *, ours: bool) -> None:
+        """A call that an earlier process had sent gets a life here: from now on its events have an owner."""
+        self._known[call.row.call_id] = Known(call=call, sent_at=self._clock(), ours=ours)
+        self._board.add(
+            resume(
+                call,
+                form=self._form,
+                trunk=self._trunk,
+                ring_seconds=call.row.ring_seconds or self._ring_seconds,
+                max_call_seconds=self._max_call_seconds,
+                now=self._now(),
+            )
+        )
 
     def _witnessed(self, opened: OpenCall) -> bool:
         """A call that we have seen, and not only heard of: it is followed on from here, or its end is told."""
@@ -199,10 +215,11 @@ class Follower:
         self._hang_ups.add(call_id)
         say(log, logging.INFO, "call.cancel", "Hanging up on request", call=call_id)
         await self._apply(self._board.on_canceled(call_id, self._now()))
+        # The command comes again with the next sync, until the call has ended.
         try:
-            await self._link.hangup(call.hangup_id)
+            if not await self._link.hangup(call.hangup_id):
+                self._hang_ups.discard(call_id)  # Over, or not there yet: a call in doubt may still come up.
         except LinkDown as error:
-            # The command comes again with the next sync, until the call has ended.
             self._hang_ups.discard(call_id)
             say(log, logging.WARNING, "call.cancel_failed", "Hang-up not done yet", call=call_id, why=str(error))
 
@@ -226,7 +243,7 @@ class Follower:
             self._beat()
             self._witness.on_tick(self._now())
             told, self._to_tell = self._to_tell, []
-            await self._apply([*told, *self._board.on_tick(self._now())])
+            await self._apply([*told, *self._board.on_tick(self._now(), doubted=self._doubts)])
             if self._doubts and self._up_since is not None:
                 try:
                     await self._settle()
@@ -237,12 +254,13 @@ class Follower:
         now = self._now()
         match message:
             case Event():
+                self._outdate(call_id_of(message.event))
                 if not self.knows(call_id_of(message.event)):
                     self._witness.on_event(message.event, now)
                 return self._board.on_event(message.event, now)
             case Up():
                 self._up_since = self._clock()
-                self._witness.on_seen(message.channels, now, known={*self._board.ids, *self._doubts})
+                self._witness.on_seen(message.channels, now, known=self._board.ids)
                 changes = self._board.on_seen(message.channels, now)
                 for call in self._board.absent(message.channels):
                     self._doubt(call.call_id)
@@ -260,6 +278,12 @@ class Follower:
             opened = replace(known.call, answered_at=call.answered_at, originated_at=call.originated_at)
             self._doubts[call_id] = Doubt(call=opened, sent_at=known.sent_at, accepted=known.accepted, ours=known.ours)
 
+    def _outdate(self, call_id: str) -> None:
+        """An event of a call in doubt: what is being asked about it may be older, and a leg just made is not listed
+        yet, so that it may be called absent only SETTLE after this."""
+        if (doubt := self._doubts.get(call_id)) is not None:
+            self._doubts[call_id] = replace(doubt, sent_at=self._clock(), look_at=0.0)
+
     async def _settle(self) -> None:
         """Look at every doubt that is due, with one channel list for all of them."""
         now = self._clock()
@@ -275,10 +299,13 @@ class Follower:
         alive = any(channel.linkedid == call_id for channel in channels)
         entry = None if alive else await self._link.journal(slot_of(doubt.call.row.claim_number))
         now = self._clock()
-        if self._up_since is None or self._doubts.get(call_id) is not doubt:
-            return  # The link was lost, or the call ended by its own events, while the PBX was asked.
+        call = self._board.get(call_id)
+        if self._up_since is None or call is None or self._doubts.get(call_id) is not doubt:
+            return  # The link was lost, or something was heard of the call, while the PBX was asked.
+        if not self._link.messages.empty():
+            return  # What waits there to be heard is newer than the list.
         verdict = judge(
-            doubt.call,
+            replace(doubt.call, originated_at=call.originated_at, answered_at=call.answered_at),
             alive=alive,
             journal=Journal.read(entry),
             accepted=doubt.accepted,
@@ -303,7 +330,6 @@ class Follower:
         """A leg is alive: the doubt is over and events tell the rest."""
         call_id = doubt.call.row.call_id
         del self._doubts[call_id]
-        self._put_on_board(doubt)
         say(log, logging.INFO, "call.alive", "Call is alive on the PBX and is followed", call=call_id)
         await self._apply(self._board.on_found(call_id, channels, self._now()))
 
@@ -317,25 +343,7 @@ class Follower:
     async def _end(self, doubt: Doubt, verdict: End) -> None:
         call_id = doubt.call.row.call_id
         del self._doubts[call_id]
-        self._put_on_board(doubt)
         await self._apply(self._board.on_gone(call_id, self._now(), verdict.why))
-
-    def _put_on_board(self, doubt: Doubt) -> None:
-        """A call that an earlier process had sent gets a life here; one of our own has one already."""
-        call_id = doubt.call.row.call_id
-        if call_id in self._board:
-            return
-        self._known[call_id] = Known(call=doubt.call, sent_at=doubt.sent_at, accepted=doubt.accepted, ours=doubt.ours)
-        self._board.add(
-            resume(
-                doubt.call,
-                form=self._form,
-                trunk=self._trunk,
-                ring_seconds=doubt.call.row.ring_seconds or self._ring_seconds,
-                max_call_seconds=self._max_call_seconds,
-                now=self._now(),
-            )
-        )
 
     async def _apply(self, changes: Sequence[Change]) -> None:
         """What changed goes to the outbox, then to the log."""

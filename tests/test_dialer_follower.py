@@ -7,8 +7,11 @@ from typing import cast
 
 import pytest
 
+from adapter.core.call import OVERTIME
 from adapter.core.model import (
     AnsweredMark,
+    Channel,
+    ClaimedRow,
     Ending,
     Form,
     OpenCall,
@@ -41,9 +44,9 @@ def _quick_breath(monkeypatch: pytest.MonkeyPatch) -> None:
 class Desk:
     """Dialer and follower around a link moved by hand, with a clock moved by hand."""
 
-    def __init__(self, form: Form = Form.TRUNK) -> None:
+    def __init__(self, form: Form = Form.TRUNK, link: HandLink | None = None) -> None:
         trunk = TRUNK if form is Form.TRUNK else ""
-        self.link = HandLink()
+        self.link = link or HandLink()
         self.records: list[Record] = []
         self.endings: list[Ending] = []
         self.now = 1000.0
@@ -106,8 +109,8 @@ class Desk:
 
 
 @asynccontextmanager
-async def _desk(form: Form = Form.TRUNK) -> AsyncIterator[Desk]:
-    desk = Desk(form)
+async def _desk(form: Form = Form.TRUNK, link: HandLink | None = None) -> AsyncIterator[Desk]:
+    desk = Desk(form, link)
     tasks = [asyncio.create_task(part) for part in (desk.follower.run(), desk.follower.breathe(), desk.dialer.run())]
     desk.link.come_up()
     await asyncio.sleep(0)
@@ -351,8 +354,8 @@ async def test_one_call_in_doubt_leaves_the_others_as_they_are() -> None:
         assert desk.outcome().ending.outcome is Outcome.CONGESTION
 
 
-def _adopted(desk: Desk, *, ours: bool = True, **changes: float | bool | None) -> None:
-    desk.follower.adopt((OpenCall(row=ROW, incarnation=1, **changes),), ours=ours)  # type: ignore[arg-type]
+def _adopted(desk: Desk, claimed: ClaimedRow = ROW, *, ours: bool = True, **changes: float | bool | None) -> None:
+    desk.follower.adopt((OpenCall(row=claimed, incarnation=1, **changes),), ours=ours)  # type: ignore[arg-type]
 
 
 async def _settled(desk: Desk) -> None:
@@ -383,6 +386,157 @@ async def test_a_call_of_the_last_incarnation_that_is_alive_is_followed() -> Non
         desk.tell("Hangup", desk.now + 5, Cause="16")
         await desk.until(lambda: len(desk.records) == 2)
         assert desk.outcome().ending.outcome is Outcome.ANSWERED
+
+
+class SlowLink(HandLink):
+    """Answers a question with what was so when it was asked, once the test lets it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.asked = asyncio.Event()
+        self.let = asyncio.Event()
+
+    async def _answer(self) -> None:
+        self.asked.set()
+        await self.let.wait()
+
+    async def channels(self) -> tuple[Channel, ...]:
+        """The list as it was."""
+        listed = await super().channels()
+        await self._answer()
+        return listed
+
+    async def journal(self, slot: int) -> str | None:
+        """The entry as it was."""
+        entry = await super().journal(slot)
+        await self._answer()
+        return entry
+
+    async def next_question(self) -> None:
+        """Answer the one under way; return when the next one is asked."""
+        self.asked.clear()
+        self.let.set()
+        self.let.clear()
+        await asyncio.wait_for(self.asked.wait(), 5)
+
+
+@asynccontextmanager
+async def _found_open(*listed: Channel) -> AsyncIterator[tuple[Desk, SlowLink]]:
+    """A call of an earlier process is found open, and the list of channels that it is looked for in is under way."""
+    slow = SlowLink()
+    async with _desk(link=slow) as desk:
+        await desk.until(slow.messages.empty)
+        desk.now += SETTLE + 1
+        slow.live = listed
+        _adopted(desk)
+        desk.now += SETTLE + 1
+        await asyncio.wait_for(slow.asked.wait(), 5)
+        yield desk, slow
+
+
+async def test_an_answer_while_the_list_is_under_way_is_heard() -> None:
+    """The list shows it ringing still; by then the callee has picked up, and hangs up later: no `no_answer`."""
+    async with _found_open(leg(CALL)) as (desk, slow):
+        desk.tell("Newstate", desk.now, ChannelState="6", ChannelStateDesc="Up")
+        await desk.until(lambda: desk.records)
+        assert isinstance(desk.last(), AnsweredMark)
+        slow.live = (leg(CALL, up=True),)
+        await slow.next_question()
+        assert desk.follower.in_doubt == 1, "the old list settles nothing"
+        slow.let.set()
+        await desk.until(lambda: desk.follower.in_doubt == 0)
+        desk.tell("HangupRequest", desk.now + 9, Cause="16")
+        desk.tell("Hangup", desk.now + 9, Cause="16")
+        await desk.until(lambda: len(desk.records) == 2)
+        assert (desk.outcome().ending.outcome, desk.outcome().ending.talk_seconds) == (Outcome.ANSWERED, 9)
+        assert not desk.outcome().ending.estimated
+
+
+async def test_an_answer_that_still_waits_to_be_heard_outdates_the_list() -> None:
+    """The disk is slow with another record, so that the answer lies in the queue when the old list is looked at."""
+    gate = asyncio.Event()
+    async with _found_open() as (desk, slow):
+
+        async def slow_disk(records: Sequence[Record]) -> None:
+            desk.records.extend(records)
+            await gate.wait()
+
+        desk.follower._store = slow_disk
+        _adopted(desk, row(9))
+        slow.messages.put_nowait(Event(event("Newstate", row(9).call_id, desk.now, ChannelStateDesc="Up")))
+        await desk.until(lambda: desk.records)  # And the follower waits for the disk.
+        desk.tell("Newchannel", desk.now, ChannelState="0")
+        slow.let.set()
+        await asyncio.sleep(5 * BREATH)
+        assert desk.follower.in_doubt == 2
+        assert not [record for record in desk.records if record.call_id == CALL]
+        gate.set()
+
+
+async def test_a_call_that_starts_while_the_journal_is_asked_is_not_released() -> None:
+    """A PBX that was frozen executes the Originate after its journal was read: the row must not go back."""
+    async with _found_open() as (desk, slow):
+        await slow.next_question()  # The list shows nothing, and the journal is being asked.
+        desk.tell("Newchannel", desk.now, ChannelState="0")
+        await desk.until(slow.messages.empty)
+        slow.let.set()  # The journal was empty, and neither does the next list show a leg so young.
+        await asyncio.sleep(5 * BREATH)
+        assert desk.records == []
+        assert desk.follower.in_doubt == 1
+        slow.live = (leg(CALL),)
+        desk.now += SETTLE
+        await desk.until(lambda: desk.follower.in_doubt == 0)
+        assert desk.records == []
+        assert desk.follower.in_air == 1
+
+
+async def test_the_end_of_a_call_is_heard_before_it_is_looked_for() -> None:
+    """Found open, and over before the first list: its own words tell how it ended."""
+    async with _found_open(leg(CALL)) as (desk, _slow):
+        desk.tell("Newstate", desk.now, ChannelState="5", ChannelStateDesc="Ringing")
+        desk.tell("Hangup", desk.now, Cause="17", TechCause="SIP 486 Busy Here")
+        desk.link.messages.put_nowait(
+            Event(event("OriginateResponse", CALL, desk.now, ActionID=CALL, Response="Failure", Reason="5"))
+        )
+        await desk.until(lambda: desk.records)
+        assert desk.outcome().ending.outcome is Outcome.BUSY
+        assert desk.follower.in_doubt == desk.follower.in_air == 0
+
+
+async def test_doubt_outlasts_the_longest_call_while_the_pbx_is_away() -> None:
+    """Age is no evidence: the journal tells once the PBX is back, and a row that was never dialed goes back."""
+    async with _desk() as desk:
+        desk.link.replies.append(Unsure("the connection was lost before the PBX answered the Originate"))
+        desk.link.before_reply = lambda: setattr(desk.link, "up", False)
+        await _sent(desk)
+        desk.link.messages.put_nowait(Down(1, "lost"))
+        await desk.until(desk.link.messages.empty)
+        await desk.age(30 + 900 + OVERTIME + 1)
+        assert desk.records == []
+        desk.link.come_up()
+        await desk.until(desk.link.messages.empty)
+        await desk.age(SETTLE + 1)
+        await _released(desk, ReleaseCause.NEVER_EXECUTED)
+
+
+async def test_a_canceled_call_that_is_not_there_yet_is_hung_up_when_it_comes() -> None:
+    async with _desk() as desk:
+        desk.link.there = False
+        _adopted(desk)
+        await desk.follower.hang_up(CALL)
+        desk.link.there = True
+        await desk.follower.hang_up(CALL)
+        await desk.follower.hang_up(CALL)
+        assert desk.link.hung_up == [CALL]
+
+
+async def test_a_canceled_row_that_goes_back_leaves_nothing() -> None:
+    async with _desk() as desk:
+        await _in_doubt(desk, executed=False)
+        await desk.follower.hang_up(CALL)
+        await desk.age(SETTLE + 1)
+        await _released(desk, ReleaseCause.NEVER_EXECUTED)
+        assert not desk.follower._hang_ups
 
 
 async def test_an_answered_call_of_the_last_incarnation_that_is_gone_stays_answered() -> None:

@@ -4,11 +4,11 @@ Not frozen, but pure: a dictionary of `Call` values and the functions of `core/c
 board with its ending, so whatever comes for it later is foreign and changes nothing.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Container, Iterable, Iterator
 from dataclasses import dataclass
 
 from adapter.core import call as life
-from adapter.core.call import Call
+from adapter.core.call import Call, Phase
 from adapter.core.model import AmiEvent, AnsweredMark, Channel, Ending
 
 
@@ -93,12 +93,12 @@ class Board:
         call = self._calls.get(call_id)
         return () if call is None else self._keep(life.on_canceled(call, now))
 
-    def on_tick(self, now: float) -> tuple[Change, ...]:
-        """Let time pass for every call."""
+    def on_tick(self, now: float, *, doubted: Container[str] = ()) -> tuple[Change, ...]:
+        """Let time pass for every call. One in doubt is never over by its age: it may not have been dialed at all."""
         return tuple(
             change
             for call in tuple(self._calls.values())
-            if now >= call.deadline
+            if now >= call.deadline and (call.phase is Phase.CLOSING or call.call_id not in doubted)
             for change in self._keep(life.on_tick(call, now))
         )
 

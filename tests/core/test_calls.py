@@ -2,7 +2,7 @@
 
 import pytest
 
-from adapter.core.call import start
+from adapter.core.call import OVERTIME, PATIENCE, start
 from adapter.core.calls import Board, Ended
 from adapter.core.model import AmiEvent, AnsweredMark, Channel, Outcome
 
@@ -89,6 +89,15 @@ def test_time_passes_only_for_those_whose_moment_has_come() -> None:
     assert isinstance(end, Ended)
     assert end.ending.outcome is Outcome.BUSY
     assert calls.ids == {B}
+
+
+def test_a_call_in_doubt_is_not_over_by_its_age() -> None:
+    calls = board()
+    longest = 30 + 900 + OVERTIME
+    assert [change.call_id for change in calls.on_tick(longest, doubted={A})] == [B]
+    calls.on_event(leg("Newchannel", A, 100), longest)
+    calls.on_event(leg("Hangup", A, 101, Cause="17"), longest)
+    assert [change.call_id for change in calls.on_tick(longest + PATIENCE, doubted={A})] == [A], "its end was seen"
 
 
 def test_a_cancel_is_noted_until_the_leg_ends() -> None:

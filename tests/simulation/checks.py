@@ -15,9 +15,7 @@ from tests.simulation.world import Call, Machine, World
 KNOWN = """\
 1. A claim that is executed after its asker gave it up, and after its id was answered with no rows, leaves rows of which
    nobody knows; they end as unknown by their deadline.
-2. A call that is found open is put on the board by a list of channels that may be old by then (other doubts are settled
-   in between), and events about it meanwhile are nobody's: its answer can be missed, and it is told as not answered.
-3. After a restore of the database, what one adapter claims raises the claim number above all that another one had
+2. After a restore of the database, what one adapter claims raises the claim number above all that another one had
    seen: that one does not notice, and dials once more what the database forgot.
 """
 """Weaknesses of the program that this simulation has found and that are not mended yet."""
@@ -109,7 +107,7 @@ def _why_not_again(world: World, before: Invite, after: Invite) -> str | None:
     if second.attempt <= first.attempt:
         return f"rung again for free (attempts {first.attempt} and {second.attempt})"
     happened = truth(before)
-    if happened in AGAIN or _answered_unseen(first, before) or world.words.get(before.call_id) in HANDLERS_NO:
+    if happened in AGAIN or world.words.get(before.call_id) in HANDLERS_NO:
         return None
     return f"the last one was {happened.value}"
 
@@ -200,12 +198,7 @@ def _is_true(world: World, call: Call, invites: list[Invite], told: Outcome) -> 
         # Both spend a try, and are tried again alike; whether it rang may have been missed.
         return _missed(world, call, call.claimed_at - NOTICED_SECONDS, world.now)
     answered = told in {Outcome.ANSWERED, Outcome.AI_FAILED} and invite.answered_at is not None
-    return truth(invite) is told or answered or _answered_unseen(call, invite)
-
-
-def _answered_unseen(call: Call, invite: Invite) -> bool:
-    """The answer came while the call had just been found (see KNOWN)."""
-    return any(at <= (invite.answered_at or 0.0) <= at + FOUND_SECONDS for at, _ in call.found)
+    return truth(invite) is told or answered
 
 
 def _unknown_only_in_the_dark(world: World) -> Iterator[str]:

@@ -109,6 +109,9 @@ class HandLink:
         self.entries: dict[int, str] = {}
         self.up = True
         self.boot = BOOT
+        self.there = True
+        """Whether the leg that is hung up exists."""
+
         self.before_reply: Callable[[], None] | None = None
         self.routes: Routes | None = None
 
@@ -149,8 +152,9 @@ class HandLink:
         """Note it."""
         if not self.up:
             raise LinkDown("down")
-        self.hung_up.append(uniqueid)
-        return True
+        if self.there:
+            self.hung_up.append(uniqueid)
+        return self.there
 
     def come_up(self, channels: Sequence[Channel] = ()) -> None:
         """A new session with this list of live legs."""
