@@ -118,7 +118,7 @@ def log_end(tables: Tables, log: Log, ended: Ended, answered: bool, now: float) 
     """As `call_log_end`: outcome, words and facts with the AI handler's word heard."""
     outcome, status, reason, talk, facts = ended
     before = log.metadata if isinstance(log.metadata, dict) else {}
-    ours = before["outcome"] == "unknown" if "outcome" in before else None  # As in SQL: not known is not false.
+    ours = before.get("outcome") == "unknown"
     noted: str | None = before.get("handler_status")
     word = handler_word(log.status, noted)
     if log.status in _UNTOLD:
@@ -127,7 +127,7 @@ def log_end(tables: Tables, log: Log, ended: Ended, answered: bool, now: float) 
         new = log.status
     elif not answered or ours or log.status == "answered":
         new = status
-        if not answered and ours is False and log.status != status:
+        if not answered and not ours and log.status != status:
             noted = noted or log.status
     else:
         new = log.status
