@@ -2,8 +2,9 @@
 
 A tick happens at once when the bell rings, when a record waits, or when room appears while rows are known to wait; else
 every `SWEEP_SECONDS`. A claim carries an id made here; while its answer is not in, the same id is asked again, so a
-lost answer costs nothing. The claim comes last in the request, after the records: an adapter never claims over outcomes
-that the database does not know yet.
+lost answer costs nothing. Each request carries its number: one that is executed after a newer one claims nothing, since
+nobody waits for its answer any more. The claim comes last in the request, after the records: an adapter never claims
+over outcomes that the database does not know yet.
 """
 
 import asyncio
@@ -102,6 +103,7 @@ class Ticker:
         self._wanted = asyncio.Event()
         self._stop = asyncio.Event()
         self._claim: Claim | None = None
+        self._requests = 0
         self._lease_until = float("-inf")
         self._more = False
         self._trail_at: float | None = None
@@ -240,9 +242,10 @@ class Ticker:
                 await self._stop.wait()
 
     def _request(self, claim: Claim | None) -> SyncRequest:
+        self._requests += 1
         return SyncRequest(
             records=tuple(self._outbox.pending(self._batch)),
-            status=self._status(),
+            status={**self._status(), "request": self._requests},
             room=claim.room if claim else 0,
             claim_id=claim.id if claim else None,
         )

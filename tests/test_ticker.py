@@ -97,6 +97,13 @@ async def test_the_same_claim_is_asked_even_when_the_pbx_went_away_meanwhile(des
     assert desk.dialed
 
 
+async def test_each_try_of_a_request_has_a_higher_number(desk: Desk) -> None:
+    """So that the database can tell one that it executes late."""
+    desk.database.answers.extend([DatabaseAway("no answer"), reply()])
+    await desk.turns(3)
+    assert [request.status["request"] for request in desk.database.requests] == [1, 2, 3]
+
+
 async def test_each_answered_claim_gets_a_new_id(desk: Desk) -> None:
     desk.database.answers.extend([reply(rows=(row(1),), more=True), reply(rows=(row(2),))])
     await desk.turns(2)

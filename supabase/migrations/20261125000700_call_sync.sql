@@ -73,7 +73,9 @@ begin
   on conflict (adapter) do update
   set incarnation = excluded.incarnation, nonce = excluded.nonce, pbx = excluded.pbx, info = excluded.info,
     registered_at = excluded.registered_at, seen_at = excluded.seen_at, steady_since = excluded.steady_since,
-    ready_since = null;
+    ready_since = null,
+    -- The same try executed once more must not let an old request of this run claim.
+    request = case when a.incarnation = excluded.incarnation then a.request end;
   return jsonb_build_object(
     'accepted', true,
     'incarnation', p_expected + 1,
@@ -119,7 +121,7 @@ begin
   steady := v_self.steady_since <= p_now - v_lease;
   update public.call_adapters
   set seen_at = p_now, steady_since = v_self.steady_since, ready_since = v_self.ready_since, status = p_status,
-    pbx = coalesce(v_pbx, pbx)
+    pbx = coalesce(v_pbx, pbx), request = greatest(request, (p_status ->> 'request')::bigint)
   where adapter = p_adapter;
   if v_pbx is null then
     return;
@@ -186,6 +188,7 @@ declare
   v_rows jsonb := '[]';
   v_more boolean := false;
   v_fenced boolean;
+  v_overtaken boolean;
   v_beat record;
   v_claim record;
   v_region text;
@@ -237,6 +240,8 @@ begin
       'rows', '[]'::jsonb, 'more', false, 'commands', '[]'::jsonb, 'takeover', '[]'::jsonb
     );
   end if;
+  -- Executed after a newer request of the same run, so its asker has given it up: nobody would know of what it claims.
+  v_overtaken := coalesce((v_status ->> 'request')::bigint <= v_self.request, false);
   select * into v_beat from public.call_heartbeat(p_adapter, v_status, v_now);
   select s.default_region into v_region from public.call_settings s;
   if v_status ->> 'region' <> v_region then
@@ -260,7 +265,7 @@ begin
     from public.call_queue q
     where q.status in ('dialing', 'talking') and q.outcome is null
       and q.claim_id = p_claim_id and q.adapter = p_adapter;
-  elsif p_claim_id is not null and p_room > 0 and v_beat.holder
+  elsif p_claim_id is not null and p_room > 0 and not v_overtaken and v_beat.holder
     and coalesce((v_status ->> 'ready')::boolean, false) then
     begin
       select * into v_claim

@@ -13,9 +13,7 @@ from tests.simulation.carrier import End, Invite, truth
 from tests.simulation.world import Call, Machine, World
 
 KNOWN = """\
-1. A claim that is executed after its asker gave it up, and after its id was answered with no rows, leaves rows of which
-   nobody knows; they end as unknown by their deadline.
-2. After a restore of the database, what one adapter claims raises the claim number above all that another one had
+1. After a restore of the database, what one adapter claims raises the claim number above all that another one had
    seen: that one does not notice, and dials once more what the database forgot.
 """
 """Weaknesses of the program that this simulation has found and that are not mended yet."""
@@ -204,7 +202,7 @@ def _is_true(world: World, call: Call, invites: list[Invite], told: Outcome) -> 
 def _unknown_only_in_the_dark(world: World) -> Iterator[str]:
     """`unknown` only where something was, or may have been, missed by whoever owned the call."""
     for call in world.calls.values():
-        if world.stored(call.call_id) != Outcome.UNKNOWN or _overtaken(world, call):
+        if world.stored(call.call_id) != Outcome.UNKNOWN:
             continue
         if world.restored_at is not None and call.claimed_at < world.restored_at:
             continue  # The database forgot what it had been told.
@@ -225,11 +223,6 @@ def _missed(world: World, call: Call, since: float, until: float) -> bool:
     machine = world.processes[call.process][0]
     owners = [process for process, (one, _, _) in world.processes.items() if one is machine]
     return any(since <= at <= until for what in (*owners, machine.pbx) for at in world.disturbances.get(what, ()))
-
-
-def _overtaken(world: World, call: Call) -> bool:
-    """Claimed by a request that was executed late, or by one whose answer was lost and that a late one overtook."""
-    return call.adapter in world.late_claims and not call.written
 
 
 def _found_is_followed(world: World) -> Iterator[str]:
@@ -253,8 +246,6 @@ def _unsent_is_released(world: World) -> Iterator[str]:
     """A row whose Originate no PBX took is no `unknown`, if the claimant came back in time and the journal was kept."""
     for call in world.calls.values():
         if world.stored(call.call_id) != Outcome.UNKNOWN or any(call.call_id in sim.accepted for sim in world.pbxs):
-            continue
-        if _overtaken(world, call):
             continue
         machine = world.processes[call.process][0]
         if world.disturbances.get(machine.pbx) or not world.kept_its_calls(machine, call.claimed_at):

@@ -62,6 +62,7 @@ class _Desk:
     incarnation: int = 0
     nonce: str = ""
     claim_id: str | None = None
+    request: int = 0
     ready: float = 0.9
     told: list[tuple[int, Mapping[str, Any]]] = field(default_factory=list)
 
@@ -246,6 +247,7 @@ class History:
         desk.nonce = self._uuid()
         arguments = self._registration(desk)
         desk.incarnation += 1
+        desk.request = 0
         return Step(name="register", arguments=arguments)
 
     def _registration(self, desk: _Desk) -> Mapping[str, Any]:
@@ -289,6 +291,9 @@ class History:
             "orphan_seconds": dice.choice((30, 60, 1800)),
             "limits": desk.limits,
         }
+        desk.request += 1
+        if dice.random() < 0.9:
+            status["request"] = desk.request - dice.choice((0, 0, 0, 0, 0, 0, 0, 1, 2))
         if (held := self._store.tables.pbxs.get(desk.pbx)) is not None and dice.random() < 0.7:
             status["epoch"] = held.epoch - (dice.random() < 0.3)
         for chance, change in ((0.01, {"region": "SG"}), (0.01, {"pbx": None}), (0.02, {"trunk": None})):

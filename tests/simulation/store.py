@@ -141,6 +141,7 @@ class Store:
         )
         if known is not None:
             made.status, made.claim_id = known.status, known.claim_id
+            made.request = known.request if stored == expected + 1 else None
         self._tables.adapters[adapter] = made
         return Registered(
             accepted=True,
@@ -162,6 +163,8 @@ class Store:
                 now=now, fenced=True, holder=False, lease_until=None, epoch=None, claim_number=tables.last_claim,
                 recorded=recorded, refused=refused, notes=tuple(notes), rows=(), more=False, hangups=(), takeover=(),
             )  # fmt: skip
+        number = status.get("request")
+        overtaken = number is not None and me.request is not None and number <= me.request
         held, taken, steady = self._heartbeat(me, status, now)
         holder = held is not None and held.holder == adapter
         if status.get("region", REGION) != REGION:
@@ -170,7 +173,7 @@ class Store:
                 "call_settings.default_region"
             )
         store_claim.housekeep(tables, steady, now)
-        rows, more = self._claim(me, request, holder, now)
+        rows, more = self._claim(me, request, holder and not overtaken, now)
         return SyncReply(
             now=now,
             fenced=False,
@@ -216,6 +219,8 @@ class Store:
             me.ready_since = now
         steady = me.steady_since is not None and me.steady_since <= now - lease
         me.seen_at, me.status = now, status
+        if (number := status.get("request")) is not None:
+            me.request = number if me.request is None else max(number, me.request)
         if name is None:
             return None, False, steady
         me.pbx = name
@@ -253,7 +258,7 @@ class Store:
         told = status.get("epoch")
         return taken or (former is not None and told is not None and int(told) < held.epoch)
 
-    def _claim(self, me: Adapter, request: SyncRequest, holder: bool, now: float) -> tuple[list[Row], bool]:
+    def _claim(self, me: Adapter, request: SyncRequest, may: bool, now: float) -> tuple[list[Row], bool]:
         claim_id = request.claim_id
         if claim_id is not None and me.claim_id == claim_id:
             again = [
@@ -262,7 +267,7 @@ class Store:
                 if row.in_air and row.claim_id == claim_id and row.adapter == me.adapter
             ]
             return sorted(again, key=_by_number), False
-        if claim_id is None or request.room <= 0 or not holder or not request.status.get("ready"):
+        if claim_id is None or request.room <= 0 or not may or not request.status.get("ready"):
             return [], False
         claim = store_claim.Claim(
             self._tables, store_claim.Asked(me.adapter, me.incarnation, request.status, claim_id, now)

@@ -187,6 +187,7 @@ class Adapter:
     status: Mapping[str, Any] = field(default_factory=dict)
     ready_since: float | None = None
     claim_id: str | None = None
+    request: int | None = None
 
 
 @dataclass(kw_only=True)

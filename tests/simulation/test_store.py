@@ -4,6 +4,7 @@
 """
 
 import asyncio
+import math
 import sys
 from collections import Counter
 from collections.abc import AsyncIterator
@@ -92,6 +93,7 @@ def _count(store: Store, step: Step, reply: Any, seen: Counter[str]) -> None:
         seen["taken over"] += held is not None and held.taken_at == reply.now and held.epoch > 1
         seen["witness"] += not reply.holder and not reply.fenced
         seen["claimed again"] += bool(reply.rows) and reply.rows[0].claimed_at != reply.now
+        seen["overtaken"] += _overtaken(store, step, reply)
         kinds = {seq: record for seq, record in request.records if seq in reply.recorded}
         seen.update(f"{record['kind']} {record.get('outcome') or record.get('cause')}" for record in kinds.values())
         for note in reply.notes:
@@ -103,6 +105,16 @@ def _count(store: Store, step: Step, reply: Any, seen: Counter[str]) -> None:
             seen["released"] += "released" in row.faults
             seen["held"] += row.settle_at is not None
             seen["tried again"] += row.status == "queued" and row.last_outcome is not None
+
+
+def _overtaken(store: Store, step: Step, reply: SyncReply) -> bool:
+    """Executed after a newer request of this adapter."""
+    if reply.fenced:
+        return False
+    return bool(
+        step.arguments["request"].status.get("request", math.inf)
+        < (store.tables.adapters[step.arguments["adapter"]].request or 0)
+    )
 
 
 def _history(store: Store, seed: int) -> list[Any]:
@@ -147,7 +159,7 @@ NEEDED = (
     "forget_turns",
     "refused 23514", "refused 23502", "refused PT404", "key taken", "registered", "not registered", "found open",
     "fenced", "rows", "more", "hangups", "taken over", "takeover", "recorded", "record refused", "witness",
-    "claimed again",
+    "claimed again", "overtaken",
     "answered None", "release not_sent", "release never_executed", "release pbx_error",
     "released", "held", "tried again", "unknown replaced", "not heard of",
     "done blocked", "canceled canceled", "queued None", "dialing None",

@@ -160,8 +160,6 @@ class World(pbx.World):
         self.folder_faults = 0
         self.moved_away = 0
         self.claims_of_nobody: list[str] = []
-        self.late_claims: set[str] = set()
-        """Adapters for which a claim was executed that they had given up (see KNOWN in the checks)."""
 
         network.WORLD.append(self)
 
@@ -391,8 +389,6 @@ class World(pbx.World):
             if row.call_id not in self.calls:
                 if not reply.holder:
                     self.claims_of_nobody.append(row.call_id)
-                if late:
-                    self.late_claims.add(adapter_id)
                 self.calls[row.call_id] = Call(
                     call_id=row.call_id,
                     row_id=row.row_id,

@@ -97,6 +97,31 @@ async def test_same_claim_id_gives_the_same_rows_that_have_not_ended(desk: Desk)
     assert (await desk.sync(rest, room=4, claim_id=claim))["rows"] == []
 
 
+async def test_a_request_that_is_executed_after_a_newer_one_claims_nothing(desk: Desk) -> None:
+    await desk.fill(3)
+    given_up, asked = uuid.uuid4(), uuid.uuid4()
+    assert (await desk.sync(request=2, claim_id=given_up))["rows"] == []
+    late = await desk.sync(request=1, room=1, claim_id=given_up)
+    assert late["rows"] == []
+    assert late["holder"]
+    found = (await desk.sync(request=3, room=1, claim_id=asked))["rows"]
+    assert len(found) == 1
+    for request in (1, 3):
+        assert (await desk.sync(request=request, room=1, claim_id=given_up))["rows"] == []
+    assert (await desk.sync(request=4, room=1, claim_id=asked))["rows"] == found
+    assert len(await desk.claim(1)) == 1  # A program that does not number its requests.
+
+
+async def test_the_requests_of_each_run_are_counted_anew(desk: Desk) -> None:
+    await desk.fill(2)
+    assert len(await desk.claim(1, request=70)) == 1
+    nonce = uuid.uuid4()
+    await desk.register(nonce=nonce)
+    assert len(await desk.claim(1, request=2)) == 1
+    await desk.register(nonce=nonce, expected=desk.incarnation - 1)
+    assert await desk.claim(1, request=1) == []
+
+
 async def test_claim_numbers_rise_and_are_told(lasting_desk: Desk) -> None:
     await lasting_desk.fill(3)
     assert (await lasting_desk.sync())["claim_number"] == 0
