@@ -97,7 +97,7 @@ class Desk:
             link=self.link,
             store=self._store,
             ended=lambda _: None,
-            wall=lambda: 1_795_404_000.0,
+            now=lambda: 1_795_404_000.0,
             clock=asyncio.get_running_loop().time,
             trunk=TRUNK,
             ring_seconds=30,

@@ -163,7 +163,7 @@ class Store:
                 now=now, fenced=True, holder=False, lease_until=None, epoch=None, claim_number=tables.last_claim,
                 recorded=recorded, refused=refused, notes=tuple(notes), rows=(), more=False, hangups=(), takeover=(),
             )  # fmt: skip
-        number = status.get("request")
+        number: Any = status.get("request")
         overtaken = number is not None and me.request is not None and number <= me.request
         held, taken, steady = self._heartbeat(me, status, now)
         holder = held is not None and held.holder == adapter

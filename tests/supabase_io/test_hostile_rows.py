@@ -125,7 +125,7 @@ async def _dial(bad: list[dict[str, Any]]) -> None:
         link=cast("PbxLink", link),
         store=store,
         ended=lambda _: None,
-        wall=lambda: 1000.0,
+        now=lambda: 1000.0,
         clock=lambda: 1000.0,
         trunk=TRUNK,
         ring_seconds=30,
