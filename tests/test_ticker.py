@@ -99,7 +99,7 @@ async def test_the_same_claim_is_asked_even_when_the_pbx_went_away_meanwhile(des
 
 async def test_each_try_of_a_request_has_a_higher_number(desk: Desk) -> None:
     """So that the database can tell one that it executes late."""
-    desk.database.answers.extend([DatabaseAway("no answer"), reply()])
+    desk.database.answers.extend([DatabaseAway("no answer"), reply(rows=(row(1),), more=True)])
     await desk.turns(3)
     assert [request.status["request"] for request in desk.database.requests] == [1, 2, 3]
 
