@@ -123,7 +123,9 @@ class _Wire:
 class SimShot:
     """Stands for `adapter.pbx.wire.OneShot`."""
 
-    def __init__(self, config: Any, *, on_event: Callable[[Fields], None], on_lost: Callable[[str], None]) -> None:
+    def __init__(
+        self, config: Any, *, on_event: Callable[[Fields], None], on_lost: Callable[[str], None], **_: object
+    ) -> None:
         self.process = PROCESS.get()
         self.pbx: SimPbx = PBXS[config.host]
         self.on_event = on_event
