@@ -6,7 +6,7 @@ Nothing else differs from what users install.
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import fields
 from datetime import UTC, datetime
 from hashlib import md5
@@ -15,6 +15,7 @@ from uuid import UUID
 
 import asyncpg
 
+from adapter.core.model import OpenCall
 from adapter.sandbox.postgres import Postgres
 from adapter.supabase_io import replies
 from adapter.supabase_io.database import Registered, SyncReply, SyncRequest
@@ -224,6 +225,11 @@ class ClockedPostgres:
             request.claim_id,
         )
         return replies.synced(answer)
+
+    async def witness(self, adapter: str, calls: Sequence[str], now: float) -> tuple[OpenCall, ...]:
+        """As `Store.witness`."""
+        await self.at(now)
+        return replies.wanted(await self._run("select public.call_witness_v1($1, $2)", adapter, list(calls))).open
 
     async def _run(self, query: str, *values: Any) -> Any:
         try:

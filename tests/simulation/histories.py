@@ -140,8 +140,9 @@ class History:
                 self._pause,
                 self._again,
                 self._forget,
+                self._witness,
             ),
-            (8, 4, 2, 6, 1, 1, 3, 0.5),
+            (8, 4, 2, 6, 1, 1, 3, 0.5, 4),
         )[0]
         return draw()
 
@@ -269,6 +270,15 @@ class History:
             return self._register(desk)
         arguments = {**self._registration(desk), "expected": max(desk.incarnation - dice.choice((1, 1, 2)), 0)}
         return Step(name="register", arguments=arguments if kind < 0.8 else {**arguments, "nonce": self._uuid()})
+
+    def _witness(self) -> Step:
+        """An adapter (or nobody) asks about calls of its own, of others, through other PBXs, and that never were."""
+        dice = self._random
+        who = self._uuid() if dice.random() < 0.05 else dice.choice(self._desks).adapter
+        calls = [self._some_call() for _ in range(dice.choice((0, 1, 3, 8, 30)))]
+        if dice.random() < 0.05:
+            calls = [self._uuid() for _ in range(dice.choice((198, 199, 200)))] + calls
+        return Step(name="witness", arguments={"adapter": who, "calls": calls, "now": self._now})
 
     def _sync(self, desk: _Desk) -> Step:
         dice = self._random

@@ -5,12 +5,12 @@ although nobody hears the answer, and sometimes long after the asker has given i
 """
 
 import asyncio
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from random import Random
-from typing import Any, Protocol, Self
+from typing import Any, Protocol, Self, TypeAlias
 
-from adapter.core.model import Record
+from adapter.core.model import OpenCall, Record
 from adapter.supabase_io.database import DatabaseAway, DatabaseRefused, Registered, SyncReply, SyncRequest
 from adapter.supabase_io.doorbell import BellState, BellStatus
 from tests.simulation.loop import PROCESS, Process
@@ -39,6 +39,10 @@ class Line:
 
     lose: str = ""
     """The next answer that has this (`rows`, `recorded`, `takeover`) is lost, whatever the chances."""
+
+
+Reply: TypeAlias = Registered | SyncReply | tuple[OpenCall, ...]
+"""What a request is answered with; the calls are what a witness is asked for."""
 
 
 class Around(Protocol):
@@ -72,9 +76,7 @@ class Around(Protocol):
         """An outbox has these records."""
         ...
 
-    def asked(
-        self, process: Process, who: tuple[str, int], reply: Registered | SyncReply, *, lost: bool, late: bool
-    ) -> None:
+    def asked(self, process: Process, who: tuple[str, int], reply: Reply, *, lost: bool, late: bool) -> None:
         """A request was executed; `lost`: nobody will hear the answer; `late`: it had been given up before."""
         ...
 
@@ -121,6 +123,14 @@ class SimDatabase:
         reply: SyncReply = await self._call(
             (adapter, incarnation), lambda now: store.sync(adapter, incarnation, request, now)
         )
+        return reply
+
+    async def witness(self, calls: Sequence[str]) -> tuple[OpenCall, ...]:
+        """As the real one."""
+        if self._identity is None:
+            raise RuntimeError("witness before register was accepted")
+        adapter, store = self._identity[0], self._world.store
+        reply: tuple[OpenCall, ...] = await self._call(self._identity, lambda now: store.witness(adapter, calls, now))
         return reply
 
     async def _call(self, identity: tuple[str, int], execute: Callable[[float], Any]) -> Any:

@@ -124,7 +124,7 @@ class SimShot:
     """Stands for `adapter.pbx.wire.OneShot`."""
 
     def __init__(
-        self, config: Any, *, on_event: Callable[[Fields], None], on_lost: Callable[[str], None], **_: object
+        self, config: Any, *, on_event: Callable[[Fields], None], on_lost: Callable[[str], None], **_: Any
     ) -> None:
         self.process = PROCESS.get()
         self.pbx: SimPbx = PBXS[config.host]

@@ -4,7 +4,7 @@ Each call is one transaction, one after another, as the advisory lock in SQL mak
 against PostgreSQL by tests/simulation/test_store.py, by the same random histories.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from random import Random
 from typing import Any
 from uuid import UUID
@@ -17,6 +17,9 @@ from tests.simulation.store_tables import LIVE, REGION, Adapter, Log, Pbx, Refus
 __all__ = ["Log", "Refused", "Row", "Store"]
 
 LEASE_SECONDS = 60
+
+MOST_ASKED = 200
+"""Calls that one question of a witness may be about."""
 
 
 class Store:
@@ -190,6 +193,15 @@ class Store:
             takeover=self._open(lambda row: row.pbx == status.get("pbx") and row.adapter != adapter) if taken else (),
         )
 
+    def witness(self, adapter: str, calls: Sequence[str], now: float) -> tuple[OpenCall, ...]:
+        """`call_witness_v1`."""
+        me = self._tables.adapters.get(adapter)
+        if me is None or me.pbx is None:
+            return ()
+        found = {self._tables.by_call.get(call) for call in calls[:MOST_ASKED]} - {None}
+        rows = [self._tables.rows[row] for row in found if row is not None]
+        return _opened(row for row in rows if row.pbx == me.pbx and row.e164 is not None and _end_unknown(row))
+
     def _record(
         self, adapter: str, request: SyncRequest, now: float
     ) -> tuple[tuple[int, ...], tuple[tuple[int, str], ...], list[str]]:
@@ -288,17 +300,26 @@ class Store:
         return tuple(str(row.call_id) for row in sorted(rows, key=_by_number))
 
     def _open(self, wanted: Callable[[Row], bool]) -> tuple[OpenCall, ...]:
-        rows = [row for row in self._tables.open.values() if row.in_air and wanted(row)]
-        return tuple(
-            OpenCall(
-                row=_claimed(row),
-                incarnation=row.incarnation or 0,
-                originated_at=row.originated_at,
-                answered_at=row.answered_at,
-                cancel_requested=row.cancel_requested,
-            )
-            for row in sorted(rows, key=_by_number)
+        return _opened(row for row in self._tables.open.values() if row.in_air and wanted(row))
+
+
+def _opened(rows: Iterable[Row]) -> tuple[OpenCall, ...]:
+    """As `call_open` shows them."""
+    return tuple(
+        OpenCall(
+            row=_claimed(row),
+            incarnation=row.incarnation or 0,
+            originated_at=row.originated_at,
+            answered_at=row.answered_at,
+            cancel_requested=row.cancel_requested,
         )
+        for row in sorted(rows, key=_by_number)
+    )
+
+
+def _end_unknown(row: Row) -> bool:
+    """Is the end of this row's call not known here?"""
+    return row.outcome is None if row.status in LIVE else row.last_outcome == "unknown"
 
 
 def _by_number(row: Row) -> int:

@@ -77,7 +77,13 @@ async def run(postgres: ClockedPostgres, seed: int, seen: Counter[str]) -> None:
 def _count(store: Store, step: Step, reply: Any, seen: Counter[str]) -> None:
     """What was met, so that the test can show that nothing is missing."""
     seen[step.name] += 1
-    if isinstance(reply, tuple):
+    if step.name == "witness":
+        for call in reply:
+            row = store.rows[call.row.row_id]
+            seen[f"wanted of a {row.status} row"] += 1
+            seen["wanted of another adapter"] += row.adapter != step.arguments["adapter"]
+        seen["none wanted"] += bool(step.arguments["calls"]) and not reply
+    elif isinstance(reply, tuple):
         seen[f"refused {reply[0]}"] += 1
     elif step.name == "insert" and reply == 0:
         seen["key taken"] += 1
@@ -91,7 +97,7 @@ def _count(store: Store, step: Step, reply: Any, seen: Counter[str]) -> None:
         seen["record refused"] += len(reply.refused)
         held = store.tables.pbxs.get(str(request.status["pbx"]))
         seen["taken over"] += held is not None and held.taken_at == reply.now and held.epoch > 1
-        seen["witness"] += not reply.holder and not reply.fenced
+        seen["not the holder"] += not reply.holder and not reply.fenced
         seen["claimed again"] += bool(reply.rows) and reply.rows[0].claimed_at != reply.now
         seen["overtaken"] += _overtaken(store, step, reply)
         kinds = {seq: record for seq, record in request.records if seq in reply.recorded}
@@ -156,9 +162,10 @@ async def postgres(pg_server: Postgres) -> AsyncIterator[ClockedPostgres]:
 
 NEEDED = (
     "insert", "edit", "cancel", "delete_row", "delete_log", "handler_word", "pause", "register", "sync",
-    "forget_turns",
+    "forget_turns", "witness", "none wanted", "wanted of another adapter",
+    "wanted of a dialing row", "wanted of a talking row", "wanted of a done row",
     "refused 23514", "refused 23502", "refused PT404", "key taken", "registered", "not registered", "found open",
-    "fenced", "rows", "more", "hangups", "taken over", "takeover", "recorded", "record refused", "witness",
+    "fenced", "rows", "more", "hangups", "taken over", "takeover", "recorded", "record refused", "not the holder",
     "claimed again", "overtaken",
     "answered None", "release not_sent", "release never_executed", "release pbx_error",
     "released", "held", "tried again", "unknown replaced", "not heard of",

@@ -22,7 +22,7 @@ from tests.simulation import network, pbx
 from tests.simulation.carrier import Carrier
 from tests.simulation.disk import FOLDERS, Folder
 from tests.simulation.loop import Process, VirtualLoop
-from tests.simulation.network import Line, SimDoorbell
+from tests.simulation.network import Line, Reply, SimDoorbell
 from tests.simulation.pbx import PBXS, TRUNK, Connection, SimPbx
 from tests.simulation.store import Store
 
@@ -371,20 +371,26 @@ class World(pbx.World):
         if bell.process.alive:
             bell.process.context.run(self.loop.call_soon, bell.rung.set)
 
-    def asked(
-        self, process: Process, who: tuple[str, int], reply: Registered | SyncReply, *, lost: bool, late: bool
-    ) -> None:
+    def asked(self, process: Process, who: tuple[str, int], reply: Reply, *, lost: bool, late: bool) -> None:
         """A request was executed; `lost`: nobody will hear the answer; `late`: it had been given up before."""
-        adapter_id, incarnation = who
         machine, _, second = self.processes[process]
         if isinstance(reply, Registered):
             if reply.accepted and not second:
-                machine.adapter = adapter_id
+                machine.adapter = who[0]
                 machine.exits.clear()
             self.trace("registered", process=process.name, accepted=reply.accepted, open=len(reply.open), lost=lost)
             self._found(process, reply.open, lost)
             self.fire("registered", process)
             return
+        if isinstance(reply, tuple):
+            self.trace("witness", process=process.name, wanted=len(reply), lost=lost)
+            if reply:
+                self.seen("a witness was asked for what it saw")
+            return
+        self._synced(process, who, reply, lost=lost)
+
+    def _synced(self, process: Process, who: tuple[str, int], reply: SyncReply, *, lost: bool) -> None:
+        adapter_id, incarnation = who
         for row in reply.rows:
             if row.call_id not in self.calls:
                 if not reply.holder:
@@ -499,6 +505,7 @@ class World(pbx.World):
                 "MIKOPBX_AMI_PASSWORD": "secret",
                 "TRUNK": TRUNK,
                 "STATE_DIR": f"/state{number}",
+                "FLIGHT_MB": "0",
                 **shared,
             }
             self.new_folder(settings["STATE_DIR"])
