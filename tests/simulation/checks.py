@@ -8,8 +8,10 @@ from typing import Any
 
 from adapter.core.model import Outcome
 from adapter.core.outcomes import RULES, Retry
+from adapter.core.witness import ASK_AFTER, LONGEST_RING
 from adapter.dialer import FRESH_SECONDS
 from tests.simulation.carrier import End, Invite, truth
+from tests.simulation.loop import Process
 from tests.simulation.world import Call, Machine, World
 
 KNOWN = """\
@@ -31,6 +33,18 @@ FOUND_SECONDS = 75.0
 
 HEARD_SECONDS = 25.0
 """After so long a cancel has ended its call: a sweep, and the hang-up."""
+
+SLOW_SECONDS = 5.0
+"""After so long an event has reached whoever reads slowly."""
+
+DIALED_SECONDS = 5.0
+"""After so long a call that gets no channel has been told as a failure."""
+
+TOLD_SECONDS = 30.0
+"""After so long the database was asked, and the answer is in the outbox, where Supabase is there."""
+
+_UNHEARD = frozenset({"Supabase outage", "bad line", "cut line", "lost answer", "disk full", "suspended"})
+"""Faults that may keep a witness from telling for long. It may be killed before it could."""
 
 _AWAY = frozenset(
     {
@@ -248,9 +262,48 @@ def _unsent_is_released(world: World) -> Iterator[str]:
         if world.stored(call.call_id) != Outcome.UNKNOWN or any(call.call_id in sim.accepted for sim in world.pbxs):
             continue
         machine = world.processes[call.process][0]
-        if world.disturbances.get(machine.pbx) or not world.kept_its_calls(machine, call.claimed_at):
+        restarted = any(at > call.claimed_at - NOTICED_SECONDS for at in machine.pbx.downs)
+        if not restarted and world.came_back_for(call) and not _went_back(world, call):
+            yield f"{call.call_id} was never executed, its claimant came back, and yet it ended as unknown"
+
+
+def _went_back(world: World, call: Call) -> bool:
+    """The database forgot what it knew of this call, or people took its row away."""
+    restored = world.restored_at is not None and call.claimed_at < world.restored_at
+    return restored or call.row_id in world.touched
+
+
+def _witnesses_know(world: World) -> Iterator[str]:
+    """No call that the PBX took is `unknown` if another adapter was logged in there and missed nothing."""
+    for call in world.calls.values():
+        if world.stored(call.call_id) != Outcome.UNKNOWN or _went_back(world, call):
             continue
-        yield f"{call.call_id} was never executed, its claimant came back, and yet it ended as unknown"
+        machine = world.processes[call.process][0]
+        taken_at = machine.pbx.accepted.get(call.call_id)
+        invites = world.carrier.of(call.call_id)
+        if taken_at is None or (invites and invites[-1].end in {None, End.PBX}):
+            continue
+        # A call that never had a leg is believed only by whoever would have seen one.
+        since = taken_at - (NOTICED_SECONDS if invites else LONGEST_RING + NOTICED_SECONDS)
+        ended = (invites[-1].ended_at or 0.0) if invites else taken_at + DIALED_SECONDS
+        for process, (other, _, second) in world.processes.items():
+            if second or other is machine or other.pbx is not machine.pbx or other.name not in world.kept_folders():
+                continue
+            if world.watched(process, since, ended + SLOW_SECONDS) and _could_tell(world, call, process, ended):
+                yield f"{process.name} saw how {call.call_id} ended at {ended:.1f}, and yet it ended as unknown"
+                break
+
+
+def _could_tell(world: World, call: Call, process: Process, ended: float) -> bool:
+    """Did this process live for long enough to tell what it saw?"""
+    asked = world.testimonies.get((process, call.call_id), math.inf)
+    answered = asked + 1.0 if asked > ended else math.inf
+    return world.deaths.get(process, math.inf) > min(answered, _told_by(world, ended))
+
+
+def _told_by(world: World, ended: float) -> float:
+    """When a witness has told of a call at the latest."""
+    return math.inf if _UNHEARD & world.faults.keys() else ended + ASK_AFTER + TOLD_SECONDS
 
 
 # Promises 5, 6, 7
@@ -392,6 +445,7 @@ CHECKS = (
     _unknown_only_in_the_dark,
     _found_is_followed,
     _unsent_is_released,
+    _witnesses_know,
     _calls_live_on,
     _cancels_are_heard,
     _longest_call,

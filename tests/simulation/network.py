@@ -80,6 +80,10 @@ class Around(Protocol):
         """A request was executed; `lost`: nobody will hear the answer; `late`: it had been given up before."""
         ...
 
+    def testified(self, process: Process, calls: Iterable[str]) -> None:
+        """A process heard what the database does not know of these calls."""
+        ...
+
 
 WORLD: list[Around] = []
 """The world that runs, last."""
@@ -131,6 +135,7 @@ class SimDatabase:
             raise RuntimeError("witness before register was accepted")
         adapter, store = self._identity[0], self._world.store
         reply: tuple[OpenCall, ...] = await self._call(self._identity, lambda now: store.witness(adapter, calls, now))
+        self._world.testified(self._process, calls)
         return reply
 
     async def _call(self, identity: tuple[str, int], execute: Callable[[float], Any]) -> Any:

@@ -62,6 +62,10 @@ class World:
         """A Response reached the adapter."""
         raise NotImplementedError
 
+    def linked(self, process: Process, *, up: bool) -> None:
+        """This process has logged in to a PBX, or has closed its connection."""
+        raise NotImplementedError
+
     def disturbed(self, what: object) -> None:
         """From here on this process, connection or PBX has missed something, or may have."""
         raise NotImplementedError
@@ -275,7 +279,9 @@ class SimPbx:
         self.accepted: dict[str, float] = {}
         """Call ids whose Originate was executed, and when."""
 
-        self.killed_after: list[float] = []
+        self.downs: list[float] = []
+        """When it was shut down or killed."""
+
         self.boot_at = -1000.0 - random.random() * 1e6
         self.booted = True
         self.up = True
@@ -333,6 +339,7 @@ class SimPbx:
             connection.inbox.append(({"Action": "Login", "ActionID": "login"}, ()))
             return
         connection.hears = True
+        self.world.linked(connection.shot.process, up=True)
         self.send(connection, {"Response": "Success", "ActionID": "login", "Message": "Authentication accepted"})
         if self.booted:
             self.send(connection, {"Event": "FullyBooted", "Privilege": "system,all"})
@@ -359,6 +366,7 @@ class SimPbx:
 
     def closed(self, connection: Connection) -> None:
         """The adapter has closed its end."""
+        self.world.linked(connection.shot.process, up=False)
         if connection.blocked:
             connection.waiting_out.clear()  # Linger 0: what was not sent is gone. The PBX finds out by itself.
             return
@@ -754,6 +762,7 @@ class SimPbx:
     def _down(self, *, lost_seconds: float, lost_calls: int) -> None:
         now = self.world.now
         self.world.disturbed(self)
+        self.downs.append(now)
         if lost_calls:
             self.world.seen("PBX restarts")
         self.generation += 1

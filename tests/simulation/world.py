@@ -123,9 +123,6 @@ class World(pbx.World):
         self.users: dict[int, str] = {}
         """Row → user, also of rows that were deleted."""
 
-        self.long_breaks: list[float] = []
-        """When something began that may outlast the deadline of a call."""
-
         self.always: dict[str, Callable[..., None]] = {}
         """What people do at such a moment, each time."""
 
@@ -138,6 +135,13 @@ class World(pbx.World):
         self.backup: tuple[float, Any] | None = None
         self.disturbances: dict[object, list[float]] = {}
         """Process or PBX → when something was, or may have been, missed there."""
+
+        self.links: dict[Process, list[tuple[float, bool]]] = {}
+        """When a process logged in to its PBX, and when it closed a connection."""
+
+        self.deaths: dict[Process, float] = {}
+        self.testimonies: dict[tuple[Process, str], float] = {}
+        """When a process last heard whether the database knows the end of this call."""
 
         self.bell_deaf = False
         self.touched: set[int] = set()
@@ -233,6 +237,7 @@ class World(pbx.World):
             return
         machine, path, second = self.processes[process]
         self.trace("dead", process=process.name, steps=process.steps)
+        self.deaths[process] = self.now
         self.disturbed(process)
         folder = FOLDERS[path]
         if folder.holder is process:
@@ -268,6 +273,14 @@ class World(pbx.World):
         if isinstance(what, Connection):
             what = what.shot.process
         self.disturbances.setdefault(what, []).append(self.now)
+
+    def linked(self, process: Process, *, up: bool) -> None:
+        """A process has logged in to its PBX, or has closed its connection."""
+        self.links.setdefault(process, []).append((self.now, up))
+
+    def testified(self, process: Process, calls: Iterable[str]) -> None:
+        """A process heard what the database does not know of these calls."""
+        self.testimonies.update({(process, call): self.now for call in calls})
 
     def restart(self, machine: Machine) -> None:
         """The restart policy acts."""
@@ -548,15 +561,20 @@ class World(pbx.World):
         """Machines that run and have all that they ever wrote."""
         return frozenset(machine.name for machine in self.machines if machine.wanted) - set(self.lost_folders)
 
-    def kept_its_calls(self, machine: Machine, since: float) -> bool:
-        """This machine was the only one on its PBX, kept its folder, and reached the project soon after every break."""
-        alone = sum(other.pbx is machine.pbx for other in self.machines) == 1
+    def came_back_for(self, call: Call) -> bool:
+        """The machine that claimed this call kept its folder, and no other one was given the call meanwhile."""
+        machine = self.processes[call.process][0]
+        others = [process for _, process in call.found if self.processes[process][0] is not machine]
+        return machine.wanted and machine.name not in self.lost_folders and not others
+
+    def watched(self, process: Process, since: float, until: float) -> bool:
+        """This process was logged in to its PBX all that time, and missed nothing there."""
+        links = self.links.get(process, [])
+        before = [up for at, up in links if at < since]
         return (
-            alone
-            and machine.name not in self.lost_folders
-            and self.restored_at is None
-            and machine.wanted
-            and not any(since < at for at in self.long_breaks)
+            bool(before and before[-1])
+            and not any(since <= at <= until for at, _ in links)
+            and not any(since <= at <= until for at in self.disturbances.get(process, ()))
         )
 
     def holders(self) -> Iterable[Machine]:
