@@ -256,6 +256,35 @@ def _found_is_followed(world: World) -> Iterator[str]:
                 break
 
 
+def _taken_over_is_ended(world: World) -> Iterator[str]:
+    """A call that is not on the PBX is ended by whoever was handed it, not only by its deadline."""
+    if world.restored_at is not None or "disk full" in world.faults:
+        return
+    for call in world.calls.values():
+        machine = world.processes[call.process][0]
+        invites = world.carrier.of(call.call_id)
+        gone_at = (invites[-1].ended_at or math.inf) if invites else 0.0
+        for at, process in call.found:
+            if world.processes[process][0] is machine or gone_at > at or call.row_id in world.touched:
+                continue
+            since, until = at - NOTICED_SECONDS, at + FOUND_SECONDS
+            troubled = any(since <= one <= until for one in world.disturbances.get(machine.pbx, ()))
+            if troubled or not world.watched(process, since, until) or _lived(world, machine, since, until):
+                continue
+            if not any(told <= until for told, _, _ in call.told):
+                yield f"{call.call_id} was handed to {process.name} at {at:.1f}, which did not end it"
+                break
+
+
+def _lived(world: World, machine: Machine, since: float, until: float) -> bool:
+    """Was a process of this machine on its PBX meanwhile? It may have ended a call in its own way."""
+    mine = [process for process, (one, _, _) in world.processes.items() if one is machine]
+    return any(
+        world.deaths.get(process, math.inf) > since and any(at < until for at, up in world.links.get(process, ()) if up)
+        for process in mine
+    )
+
+
 def _unsent_is_released(world: World) -> Iterator[str]:
     """A row whose Originate no PBX took is no `unknown`, if the claimant came back in time and the journal was kept."""
     for call in world.calls.values():
@@ -366,6 +395,12 @@ def _claims_by_the_holder(world: World) -> Iterator[str]:
         yield f"{call_id} was claimed by an adapter that does not hold the PBX"
 
 
+def _outbox_goes_first(world: World) -> Iterator[str]:
+    """An adapter tells what it knows before it claims or takes over."""
+    for what in world.unflushed:
+        yield f"{what} while its outbox held outcomes"
+
+
 def _no_call_into_a_void(world: World) -> Iterator[str]:
     """Nobody is called while the AI is not there."""
     for sim in world.pbxs:
@@ -444,6 +479,7 @@ CHECKS = (
     _outcomes_stored,
     _unknown_only_in_the_dark,
     _found_is_followed,
+    _taken_over_is_ended,
     _unsent_is_released,
     _witnesses_know,
     _calls_live_on,
@@ -451,6 +487,7 @@ CHECKS = (
     _longest_call,
     _limits,
     _claims_by_the_holder,
+    _outbox_goes_first,
     _no_call_into_a_void,
     _counters_agree,
     _nothing_leaks,

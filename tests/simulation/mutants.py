@@ -39,7 +39,8 @@ from adapter.ticker import Ticker
 from tests.simulation import disk
 from tests.simulation.loop import PROCESS
 from tests.simulation.run import run
-from tests.simulation.store import Store
+from tests.simulation.store import Row, Store
+from tests.simulation.store_claim import Claim
 
 Switch = Callable[[], AbstractContextManager[Any]]
 
@@ -212,6 +213,12 @@ async def _never_back_in_time(self: Ticker, _reply: SyncReply) -> None:
     """The claim number is not looked at."""
 
 
+def _claims_first(self: Ticker, claim: Any) -> SyncRequest:
+    """Records wait for the next request when this one claims, and may take the PBX over."""
+    request = _request(self, claim)
+    return replace(request, records=()) if claim is not None and self._requests % 2 else request
+
+
 def _deaf_to_takeovers(self: Ticker, reply: SyncReply) -> None:
     _commands(self, replace(reply, takeover=()))
 
@@ -233,6 +240,16 @@ async def _hangs_up_at_exit(self: Daemon, ticker: "asyncio.Task[None]") -> None:
     for call in self._follower._board:
         await self._parts.link.hangup(call.hangup_id)
     await _drain(self, ticker)
+
+
+async def _says_nothing(self: Follower, _wanted: Sequence[Any]) -> None:
+    """A witness forgets what it is asked for."""
+    self._witness.answered(())
+
+
+def _asks_nothing(_self: Follower) -> tuple[str, ...]:
+    """A witness keeps what it saw to itself."""
+    return ()
 
 
 # Disks
@@ -303,6 +320,16 @@ def _without_limits() -> Iterator[None]:
         yield
 
 
+OVERLAP_SECONDS = 2.0
+"""So long before a claim without its lock is written, it has read what it counts."""
+
+
+def _read_before(self: Claim, row: Row) -> bool:
+    """Claims of two adapters run at the same time: neither sees the calls of the other."""
+    at_once = row.adapter != self._asked.adapter and (row.claimed_at or 0.0) > self._now - OVERLAP_SECONDS
+    return row.in_air and not at_once
+
+
 MUTANTS = (
     Mutant("Originate sent again after a reconnect", _patch(PbxLink, "originate", _sent_again)),
     Mutant("Originate without a Response released as not sent", _patch(PbxLink, "originate", _unsure_is_not_sent)),
@@ -315,12 +342,16 @@ MUTANTS = (
     Mutant("longest call not bound in the PBX", _without("TIMEOUT(absolute)")),
     Mutant("outcome fenced by owner", _fenced_by_owner),
     Mutant("limits not counted in the claim", _without_limits),
+    Mutant("claim without its lock", _patch(Claim, "_counts", _read_before)),
+    Mutant("takeover before flush", _patch(Ticker, "_request", _claims_first)),
+    Mutant("witness that says nothing", _patch(Follower, "testify", _says_nothing)),
+    Mutant("witness that is not asked", _patch(Follower, "unsure_of", _asks_nothing)),
     Mutant("claim asked again under another id", _patch(Ticker, "_request", _new_id_each_time)),
     Mutant("stale claim sent after suspension", _patch(adapter.dialer, "FRESH_SECONDS", 1e9)),
     Mutant("age of a claim on a clock that sleeps", _patch(adapter.clock, "boot", lambda: PROCESS.get().monotonic())),
     Mutant("waits measured on a clock that can be set", _patch(adapter.clock, "steady", lambda: adapter.clock.wall)),
     Mutant("record forgotten when it is sent", _patch(Ticker, "_request", _forgotten_when_sent)),
-    Mutant("record said to be kept before it is synced", _patch(Outbox, "put", _put_unsynced)),
+    Mutant("outcome sent to Supabase before it is synced to disk", _patch(Outbox, "put", _put_unsynced)),
     Mutant("record kept in memory alone", _patch(Outbox, "put", _put_never_written)),
     Mutant("outbox opened as if empty", _patch(outbox_file, "open_file", _opens_empty)),
     Mutant("registration begun anew after a crash", _patch(StateDir, "begin_incarnation", _new_nonce)),

@@ -13,7 +13,11 @@ from typing import Any, Protocol, Self, TypeAlias
 from adapter.core.model import OpenCall, Record
 from adapter.supabase_io.database import DatabaseAway, DatabaseRefused, Registered, SyncReply, SyncRequest
 from adapter.supabase_io.doorbell import BellState, BellStatus
+from adapter.ticker import BATCH
 from tests.simulation.loop import PROCESS, Process
+
+MOST_RECORDS = BATCH // 2
+"""In a request that is not full."""
 
 TOTAL_SECONDS = 20.0
 """After so long the real client gives a request up."""
@@ -80,6 +84,14 @@ class Around(Protocol):
         """A request was executed; `lost`: nobody will hear the answer; `late`: it had been given up before."""
         ...
 
+    def held_back(self, process: Process, sent: frozenset[int]) -> bool:
+        """Does the disk of a process hold records that are not among those which it sends?"""
+        ...
+
+    def went_ahead(self, process: Process, reply: SyncReply) -> None:
+        """A request was executed that left records behind."""
+        ...
+
     def testified(self, process: Process, calls: Iterable[str]) -> None:
         """A process heard what the database does not know of these calls."""
         ...
@@ -124,10 +136,17 @@ class SimDatabase:
             raise RuntimeError("sync before register was accepted")
         adapter, incarnation = self._identity
         store = self._world.store
-        reply: SyncReply = await self._call(
-            (adapter, incarnation), lambda now: store.sync(adapter, incarnation, request, now)
-        )
-        return reply
+        sent = frozenset(seq for seq, _ in request.records)
+        behind = len(sent) < MOST_RECORDS and self._world.held_back(self._process, sent)
+
+        def execute(now: float) -> SyncReply:
+            reply: SyncReply = store.sync(adapter, incarnation, request, now)
+            if behind:
+                self._world.went_ahead(self._process, reply)
+            return reply
+
+        synced: SyncReply = await self._call((adapter, incarnation), execute)
+        return synced
 
     async def witness(self, calls: Sequence[str]) -> tuple[OpenCall, ...]:
         """As the real one."""

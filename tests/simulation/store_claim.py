@@ -176,13 +176,17 @@ class Claim:
         self.got: list[Row] = []
         self.more = False
 
+    def _counts(self, row: Row) -> bool:
+        """Does this call use up a limit? The lock lets each claim see all that came before it."""
+        return row.in_air
+
     def run(self, room: int) -> None:
         """Claim up to `room` rows."""
         tables = self._tables
         arriving = turns_refresh(tables, self._now)
         if not arriving:
             turns_repair(tables, self._now)
-        pbx_room = self._pbx_limit - sum(row.in_air and row.pbx == self._pbx for row in tables.open.values())
+        pbx_room = self._pbx_limit - sum(self._counts(row) and row.pbx == self._pbx for row in tables.open.values())
         room = min(room, pbx_room, 500)
         for _ in range(PASSES):
             if len(self.got) >= room:
@@ -204,7 +208,7 @@ class Claim:
 
     def _user(self, user: str, share: int, room: int) -> None:
         tables, now = self._tables, self._now
-        left = self._user_limit - sum(row.in_air and row.user_id == user for row in tables.open.values())
+        left = self._user_limit - sum(self._counts(row) and row.user_id == user for row in tables.open.values())
         full = left <= 0
         left = min(left, share, room - len(self.got))
         mine = {lane: turn for (owner, lane), turn in tables.lanes.items() if owner == user}
@@ -236,7 +240,7 @@ class Claim:
         tables, now = self._tables, self._now
         mine = [row for row in tables.open.values() if row.user_id == user and row.lane == lane]
         if self._lane_limit < NO_LIMIT and lane != NO_LANE:
-            room = min(room, self._lane_limit - sum(row.in_air for row in mine))
+            room = min(room, self._lane_limit - sum(self._counts(row) for row in mine))
         got = 0
         if room > 0:
             due = [row for row in mine if row.status == "queued" and row.not_before <= now]

@@ -129,8 +129,7 @@ class World(pbx.World):
         self.words: dict[str, str] = {}
         """Call id → the AI handler's word."""
 
-        self.troubled_seconds = 0.0
-        self.troubled_until = 0.0
+        self.troubled_seconds = self.troubled_until = 0.0
         self.healed = False
         self.backup: tuple[float, Any] | None = None
         self.disturbances: dict[object, list[float]] = {}
@@ -161,9 +160,10 @@ class World(pbx.World):
         self.refused: list[str] = []
         """Records that the database could not take."""
 
-        self.folder_faults = 0
-        self.moved_away = 0
+        self.folder_faults = self.moved_away = 0
         self.claims_of_nobody: list[str] = []
+        self.unflushed: list[str] = []
+        """What was claimed or taken over before an outbox was flushed."""
 
         network.WORLD.append(self)
 
@@ -281,6 +281,15 @@ class World(pbx.World):
     def testified(self, process: Process, calls: Iterable[str]) -> None:
         """A process heard what the database does not know of these calls."""
         self.testimonies.update({(process, call): self.now for call in calls})
+
+    def held_back(self, process: Process, sent: frozenset[int]) -> bool:
+        """Does the disk of a process hold records that are not among those which it sends?"""
+        return not FOLDERS[self.processes[process][1]].file.records.keys() <= sent
+
+    def went_ahead(self, process: Process, reply: SyncReply) -> None:
+        """A request was executed that left records behind: it may claim nothing, and take nothing over."""
+        self.unflushed += [f"{process.name} claimed {row.call_id}" for row in reply.rows if row.claimed_at == reply.now]
+        self.unflushed += [f"{process.name} took {call.row.call_id} over" for call in reply.takeover]
 
     def restart(self, machine: Machine) -> None:
         """The restart policy acts."""
