@@ -5,7 +5,7 @@ Each mutant is a switch that patches the program for as long as it is on. `find`
 
 import asyncio
 import uuid
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
@@ -50,10 +50,13 @@ class Mutant:
     """One fault. `on` patches it in."""
 
     name: str
+    seed: int
+    """A world that catches it, as long as nothing has moved it to another one."""
+
     on: Switch
 
 
-def find(mutant: Mutant, seeds: Sequence[int]) -> tuple[int, str] | None:
+def find(mutant: Mutant, seeds: Iterable[int]) -> tuple[int, str] | None:
     """The first of these seeds that breaks a promise with the mutant on, and what it says. Inside `simulated`."""
     with mutant.on():
         for seed in seeds:
@@ -331,44 +334,48 @@ def _read_before(self: Claim, row: Row) -> bool:
 
 
 MUTANTS = (
-    Mutant("Originate sent again after a reconnect", _patch(PbxLink, "originate", _sent_again)),
-    Mutant("Originate without a Response released as not sent", _patch(PbxLink, "originate", _unsure_is_not_sent)),
-    Mutant("row released by an adapter that did not claim it", _judging(ours=True)),
-    Mutant("release by time alone", _judging(journal=Journal(), same_boot=True, accepted=False, ours=True)),
-    Mutant("journal ignored", _judging(journal=Journal())),
-    Mutant("journal believed after a restart of the PBX", _judging(same_boot=True)),
-    Mutant("absence believed too early", _judging(settle=0.0)),
-    Mutant("journal not written", _without("DB(")),
-    Mutant("longest call not bound in the PBX", _without("TIMEOUT(absolute)")),
-    Mutant("outcome fenced by owner", _fenced_by_owner),
-    Mutant("limits not counted in the claim", _without_limits),
-    Mutant("claim without its lock", _patch(Claim, "_counts", _read_before)),
-    Mutant("takeover before flush", _patch(Ticker, "_request", _claims_first)),
-    Mutant("witness that says nothing", _patch(Follower, "testify", _says_nothing)),
-    Mutant("witness that is not asked", _patch(Follower, "unsure_of", _asks_nothing)),
-    Mutant("claim asked again under another id", _patch(Ticker, "_request", _new_id_each_time)),
-    Mutant("stale claim sent after suspension", _patch(adapter.dialer, "FRESH_SECONDS", 1e9)),
-    Mutant("age of a claim on a clock that sleeps", _patch(adapter.clock, "boot", lambda: PROCESS.get().monotonic())),
-    Mutant("waits measured on a clock that can be set", _patch(adapter.clock, "steady", lambda: adapter.clock.wall)),
-    Mutant("record forgotten when it is sent", _patch(Ticker, "_request", _forgotten_when_sent)),
-    Mutant("outcome sent to Supabase before it is synced to disk", _patch(Outbox, "put", _put_unsynced)),
-    Mutant("record kept in memory alone", _patch(Outbox, "put", _put_never_written)),
-    Mutant("outbox opened as if empty", _patch(outbox_file, "open_file", _opens_empty)),
-    Mutant("registration begun anew after a crash", _patch(StateDir, "begin_incarnation", _new_nonce)),
-    Mutant("database that went back in time believed", _patch(Ticker, "_check_time", _never_back_in_time)),
-    Mutant("take-over not heard", _patch(Ticker, "_commands", _deaf_to_takeovers)),
-    Mutant("cancel not heard", _patch(Ticker, "_commands", _deaf_to_cancels)),
+    Mutant("Originate sent again after a reconnect", 8, _patch(PbxLink, "originate", _sent_again)),
+    Mutant("Originate without a Response released as not sent", 8, _patch(PbxLink, "originate", _unsure_is_not_sent)),
+    Mutant("row released by an adapter that did not claim it", 14, _judging(ours=True)),
+    Mutant("release by time alone", 2, _judging(journal=Journal(), same_boot=True, accepted=False, ours=True)),
+    Mutant("journal ignored", 2, _judging(journal=Journal())),
+    Mutant("journal believed after a restart of the PBX", 5, _judging(same_boot=True)),
+    Mutant("absence believed too early", 11, _judging(settle=0.0)),
+    Mutant("journal not written", 2, _without("DB(")),
+    Mutant("longest call not bound in the PBX", 2, _without("TIMEOUT(absolute)")),
+    Mutant("outcome fenced by owner", 13, _fenced_by_owner),
+    Mutant("limits not counted in the claim", 5, _without_limits),
+    Mutant("claim without its lock", 29, _patch(Claim, "_counts", _read_before)),
+    Mutant("takeover before flush", 1, _patch(Ticker, "_request", _claims_first)),
+    Mutant("witness that says nothing", 23, _patch(Follower, "testify", _says_nothing)),
+    Mutant("witness that is not asked", 135, _patch(Follower, "unsure_of", _asks_nothing)),
+    Mutant("claim asked again under another id", 15, _patch(Ticker, "_request", _new_id_each_time)),
+    Mutant("stale claim sent after suspension", 1, _patch(adapter.dialer, "FRESH_SECONDS", 1e9)),
     Mutant(
-        "hang-up of any leg taken as the end", _patch(life, "_HANDLERS", {**life._HANDLERS, "Hangup": _any_leg_ends})
+        "age of a claim on a clock that sleeps", 63, _patch(adapter.clock, "boot", lambda: PROCESS.get().monotonic())
     ),
-    Mutant("OriginateResponse matched by Uniqueid", _by_uniqueid),
-    Mutant("busy told as no answer", _patch(outcomes, "CAUSES", {**CAUSES, 17: Sense.ABSENT})),
-    Mutant("absent calls never doubted", _patch(Follower, "_doubt", _doubts_nothing)),
-    Mutant("open calls of the last run not looked for", _patch(Follower, "adopt", _blind_adoption)),
-    Mutant("what was missed taken for not happened", _patch(life, "_judge", _no_gaps)),
-    Mutant("events before the Response have no owner", _patch(Dialer, "_send", _expected_late)),
-    Mutant("rows not sent are forgotten", _patch(Dialer, "_release", _drops_rows)),
-    Mutant("live calls hung up at exit", _patch(Daemon, "_drain", _hangs_up_at_exit)),
-    Mutant("AI not looked for", _patch(adapter.pbx.link, "look", _no_guard)),
+    Mutant(
+        "waits measured on a clock that can be set", 114, _patch(adapter.clock, "steady", lambda: adapter.clock.wall)
+    ),
+    Mutant("record forgotten when it is sent", 18, _patch(Ticker, "_request", _forgotten_when_sent)),
+    Mutant("outcome sent to Supabase before it is synced to disk", 30, _patch(Outbox, "put", _put_unsynced)),
+    Mutant("record kept in memory alone", 34, _patch(Outbox, "put", _put_never_written)),
+    Mutant("outbox opened as if empty", 30, _patch(outbox_file, "open_file", _opens_empty)),
+    Mutant("registration begun anew after a crash", 34, _patch(StateDir, "begin_incarnation", _new_nonce)),
+    Mutant("database that went back in time believed", 126, _patch(Ticker, "_check_time", _never_back_in_time)),
+    Mutant("take-over not heard", 152, _patch(Ticker, "_commands", _deaf_to_takeovers)),
+    Mutant("cancel not heard", 6, _patch(Ticker, "_commands", _deaf_to_cancels)),
+    Mutant(
+        "hang-up of any leg taken as the end", 1, _patch(life, "_HANDLERS", {**life._HANDLERS, "Hangup": _any_leg_ends})
+    ),
+    Mutant("OriginateResponse matched by Uniqueid", 2, _by_uniqueid),
+    Mutant("busy told as no answer", 1, _patch(outcomes, "CAUSES", {**CAUSES, 17: Sense.ABSENT})),
+    Mutant("absent calls never doubted", 8, _patch(Follower, "_doubt", _doubts_nothing)),
+    Mutant("open calls of the last run not looked for", 1, _patch(Follower, "adopt", _blind_adoption)),
+    Mutant("what was missed taken for not happened", 38, _patch(life, "_judge", _no_gaps)),
+    Mutant("events before the Response have no owner", 282, _patch(Dialer, "_send", _expected_late)),
+    Mutant("rows not sent are forgotten", 1, _patch(Dialer, "_release", _drops_rows)),
+    Mutant("live calls hung up at exit", 2, _patch(Daemon, "_drain", _hangs_up_at_exit)),
+    Mutant("AI not looked for", 31, _patch(adapter.pbx.link, "look", _no_guard)),
 )
 """Every switch."""
