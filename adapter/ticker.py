@@ -245,7 +245,7 @@ class Ticker:
         self._requests += 1
         return SyncRequest(
             records=tuple(self._outbox.pending(self._batch)),
-            status={**self._status(), "request": self._requests},
+            status={**self._status(), "request": self._requests, "seen": self._outbox.highest_claim_number},
             room=claim.room if claim else 0,
             claim_id=claim.id if claim else None,
         )
@@ -292,10 +292,12 @@ class Ticker:
     async def _check_time(self, reply: SyncReply) -> None:
         """The claim number only ever rises; a lower one means a restored backup, in which dialed rows wait again.
 
-        The rows tell as well: their own claim may have brought the number above all that we had seen.
+        Claims made since, our own or those of others, may have brought it above all that we had seen. So the rows tell
+        as well, and so does what the database remembers to have told us: no claim of another adapter changes that.
         """
         highest = self._outbox.highest_claim_number
-        lowest = min([reply.claim_number, *(row.claim_number - 1 for row in reply.rows)])
+        told = reply.claim_number if reply.told is None else reply.told
+        lowest = min([reply.claim_number, told, *(row.claim_number - 1 for row in reply.rows)])
         if self.went_back is not None:
             return
         if lowest >= highest:

@@ -354,12 +354,15 @@ create table if not exists public.call_adapters (
   claim_id uuid
 );
 alter table public.call_adapters add column if not exists request bigint;
+alter table public.call_adapters add column if not exists told bigint;
 comment on table public.call_adapters is 'One row for each adapter: its current run and its last heartbeat.';
 comment on column public.call_adapters.incarnation is 'Number of its current run; an older one must stop.';
 comment on column public.call_adapters.steady_since is 'Since then its heartbeats have come without a gap.';
 comment on column public.call_adapters.ready_since is 'Since then it has been connected to its PBX as well.';
 comment on column public.call_adapters.claim_id is 'Last claim that gave it rows.';
 comment on column public.call_adapters.request is 'Newest request of its run; one executed after a newer one claims nothing.';
+comment on column public.call_adapters.told is
+  'Highest claim number that it was told; if it has seen a higher one, the database was restored to an earlier time.';
 
 create table if not exists public.call_pbx (
   pbx text primary key,
@@ -2333,7 +2336,9 @@ as $$
   select pg_advisory_xact_lock(20261125, 0)
 $$;
 
--- Highest claim number ever given; it goes back only with the whole database, and that is how adapters notice.
+-- Highest claim number ever given; it goes back only with the whole database. That alone does not show a restore: what is
+-- claimed afterwards raises it again, and a sequence comes out of a recovery up to 32 numbers ahead, out of a dump as
+-- new as the end of the dump. So each adapter's row keeps what that adapter was told (call_sync_v1).
 create or replace function public.call_highest_claim()
 returns bigint
 language sql volatile security definer
@@ -2391,13 +2396,18 @@ begin
     and (v_known.incarnation, v_known.nonce) is distinct from (p_expected + 1, p_nonce) then
     return jsonb_build_object('accepted', false, 'incarnation', coalesce(v_known.incarnation, 0));
   end if;
-  insert into public.call_adapters as a (adapter, incarnation, nonce, pbx, info, registered_at, seen_at, steady_since)
-  values (p_adapter, p_expected + 1, p_nonce, p_pbx, coalesce(p_info, '{}'), v_now, v_now, v_now)
+  insert into public.call_adapters as a (
+    adapter, incarnation, nonce, pbx, info, registered_at, seen_at, steady_since, told
+  )
+  values (
+    p_adapter, p_expected + 1, p_nonce, p_pbx, coalesce(p_info, '{}'), v_now, v_now, v_now, public.call_highest_claim()
+  )
   on conflict (adapter) do update
   set incarnation = excluded.incarnation, nonce = excluded.nonce, pbx = excluded.pbx, info = excluded.info,
     registered_at = excluded.registered_at, seen_at = excluded.seen_at, steady_since = excluded.steady_since,
     ready_since = null,
-    -- The same try executed once more must not let an old request of this run claim.
+    -- `told` stays: whether the database forgot something shows in the first request. And the same try executed once
+    -- more must not let an old request of this run claim.
     request = case when a.incarnation = excluded.incarnation then a.request end;
   return jsonb_build_object(
     'accepted', true,
@@ -2512,6 +2522,8 @@ declare
   v_more boolean := false;
   v_fenced boolean;
   v_overtaken boolean;
+  v_restored boolean;
+  v_number bigint;
   v_beat record;
   v_claim record;
   v_region text;
@@ -2565,6 +2577,9 @@ begin
   end if;
   -- Executed after a newer request of the same run, so its asker has given it up: nobody would know of what it claims.
   v_overtaken := coalesce((v_status ->> 'request')::bigint <= v_self.request, false);
+  -- It remembers a claim number that nobody here remembers to have told it: the database was restored to an earlier time,
+  -- whatever was claimed since. Rows that were dialed meanwhile wait again, so it gets none.
+  v_restored := coalesce((v_status ->> 'seen')::bigint > v_self.told, false);
   select * into v_beat from public.call_heartbeat(p_adapter, v_status, v_now);
   select s.default_region into v_region from public.call_settings s;
   if v_status ->> 'region' <> v_region then
@@ -2583,7 +2598,9 @@ begin
   end;
 
   -- 4. The claim. The same claim id again gives the same rows: a lost answer costs nothing.
-  if p_claim_id is not null and v_self.claim_id = p_claim_id then
+  if v_restored then
+    null;
+  elsif p_claim_id is not null and v_self.claim_id = p_claim_id then
     select coalesce(jsonb_agg(public.call_claimed(q) order by q.claim_number), '[]') into v_rows
     from public.call_queue q
     where q.status in ('dialing', 'talking') and q.outcome is null
@@ -2607,6 +2624,10 @@ begin
     end;
   end if;
 
+  v_number := public.call_highest_claim();
+  if not v_restored then
+    update public.call_adapters set told = v_number where adapter = p_adapter and (told is null or told < v_number);
+  end if;
   perform set_config('mikopbx_adapter.at_work', 'off', true);
   return jsonb_build_object(
     'now', v_now,
@@ -2614,7 +2635,8 @@ begin
     'holder', v_beat.holder,
     'lease_until', v_beat.lease_until,
     'epoch', v_beat.epoch,
-    'claim_number', public.call_highest_claim(),
+    'claim_number', v_number,
+    'told', v_self.told,
     'recorded', v_recorded,
     'refused', v_refused,
     'notes', v_notes,

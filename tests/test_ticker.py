@@ -201,6 +201,33 @@ async def test_rows_that_are_new_tell_nothing_of_the_kind(desk: Desk) -> None:
     assert desk.outbox.highest_claim_number == 51
 
 
+async def test_claims_of_others_do_not_hide_that_the_database_was_restored(desk: Desk) -> None:
+    await desk.outbox.note_claim_number(50)
+    desk.database.answers.append(reply(claim_number=80, told=40, rows=(replace(row(1), claim_number=80),), more=True))
+    await desk.turns(2)
+    assert desk.ticker.went_back is not None
+    assert "from claim number 40 after 50" in desk.ticker.went_back
+    assert desk.database.requests[1].claim_id is None
+    assert desk.outbox.went_back == 40
+    assert desk.outbox.highest_claim_number == 50
+
+
+async def test_each_request_tells_the_highest_claim_number_seen(desk: Desk) -> None:
+    await desk.outbox.note_claim_number(50)
+    desk.database.answers.extend([DatabaseAway("no answer"), reply(claim_number=51, told=51, more=True)])
+    await desk.turns(3)
+    assert [request.status["seen"] for request in desk.database.requests] == [50, 50, 51]
+
+
+async def test_an_answer_that_was_lost_is_no_restore(desk: Desk) -> None:
+    """The database remembers a number that was told and never came here."""
+    await desk.outbox.note_claim_number(50)
+    desk.database.answers.append(reply(claim_number=60, told=60))
+    await desk.turns(1)
+    assert desk.ticker.went_back is None
+    assert desk.outbox.highest_claim_number == 60
+
+
 async def test_a_restart_does_not_forget_that_the_database_was_restored(desk: Desk, tmp_path: Path) -> None:
     await desk.outbox.note_claim_number(50)
     desk.database.answers.append(reply(claim_number=40))

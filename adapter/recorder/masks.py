@@ -220,14 +220,14 @@ KEYS = frozenset(
         # What is asked of call_register_v1 and call_sync_v1.
         *("p_adapter", "p_incarnation", "p_expected", "p_info", "p_records", "p_status", "p_room", "p_claim_id"),
         *("version", "pid", "ready", "pbx_boot", "trunk", "form", "live", "problem", "doorbell", "outbox"),
-        *("state", "listens", "deaf", "missed", "waiting"),
+        *("state", "listens", "deaf", "missed", "waiting", "request", "seen"),
         # Records.
         *("seq", "kind", "call_id", "outcome", "log_status", "reason", "hangup_cause", "sip_code", "talk_seconds"),
         *("originated_at", "ringing_at", "answered_at", "ended_at", "estimated", "cause"),
         # What is told.
         *("accepted", "incarnation", "now", "claim_number", "open", "fenced", "holder", "lease_until", "epoch"),
         *("recorded", "refused", "error", "notes", "rows", "more", "commands", "takeover", "row", "cancel_requested"),
-        *("row_id", "attempt", "phone_number", "e164", "caller_id", "ring_seconds", "claimed_at", "bell_at"),
+        *("told", "row_id", "attempt", "phone_number", "e164", "caller_id", "ring_seconds", "claimed_at", "bell_at"),
     }
 )
 """Keys of bodies that are written. Not among them: names, variables, users, campaigns, contacts, prompts, the nonce."""

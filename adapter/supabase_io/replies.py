@@ -80,6 +80,9 @@ class SyncReply:
     """Call ids to be hung up."""
 
     takeover: tuple[OpenCall, ...]
+    told: int | None = None
+    """Highest claim number that the database remembers to have told this adapter; None: it keeps no such memory."""
+
     unreadable: tuple[Unreadable, ...] = ()
 
 
@@ -128,6 +131,7 @@ def synced(value: object) -> SyncReply:
         more=records.boolean(reply, "more"),
         hangups=_each(reply, "commands", _hangup, unreadable),
         takeover=_each(reply, "takeover", records.decode_open, unreadable),
+        told=None if reply.get("told") is None else records.integer(reply, "told"),
         unreadable=tuple(unreadable),
     )
 

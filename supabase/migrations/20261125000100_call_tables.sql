@@ -335,12 +335,15 @@ create table if not exists public.call_adapters (
   claim_id uuid
 );
 alter table public.call_adapters add column if not exists request bigint;
+alter table public.call_adapters add column if not exists told bigint;
 comment on table public.call_adapters is 'One row for each adapter: its current run and its last heartbeat.';
 comment on column public.call_adapters.incarnation is 'Number of its current run; an older one must stop.';
 comment on column public.call_adapters.steady_since is 'Since then its heartbeats have come without a gap.';
 comment on column public.call_adapters.ready_since is 'Since then it has been connected to its PBX as well.';
 comment on column public.call_adapters.claim_id is 'Last claim that gave it rows.';
 comment on column public.call_adapters.request is 'Newest request of its run; one executed after a newer one claims nothing.';
+comment on column public.call_adapters.told is
+  'Highest claim number that it was told; if it has seen a higher one, the database was restored to an earlier time.';
 
 create table if not exists public.call_pbx (
   pbx text primary key,

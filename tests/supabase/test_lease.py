@@ -208,6 +208,7 @@ async def test_the_answer_has_all_its_parts(desk: Desk) -> None:
         "lease_until": "NoneType",
         "epoch": "NoneType",
         "claim_number": "int",
+        "told": "int",
         "recorded": "list",
         "refused": "list",
         "notes": "list",
