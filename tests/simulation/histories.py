@@ -304,6 +304,9 @@ class History:
         desk.request += 1
         if dice.random() < 0.9:
             status["request"] = desk.request - dice.choice((0, 0, 0, 0, 0, 0, 0, 1, 2))
+        known = self._store.tables.adapters.get(desk.adapter)
+        if known is not None and known.told is not None and dice.random() < 0.9:
+            status["seen"] = known.told + dice.choice((0, 0, 0, 0, 0, 0, -1, -2, 1))
         if (held := self._store.tables.pbxs.get(desk.pbx)) is not None and dice.random() < 0.7:
             status["epoch"] = held.epoch - (dice.random() < 0.3)
         for chance, change in ((0.01, {"region": "SG"}), (0.01, {"pbx": None}), (0.02, {"trunk": None})):

@@ -141,10 +141,12 @@ class Store:
             registered_at=now,
             seen_at=now,
             steady_since=now,
+            told=self._tables.last_claim,
         )
         if known is not None:
             made.status, made.claim_id = known.status, known.claim_id
             made.request = known.request if stored == expected + 1 else None
+            made.told = known.told
         self._tables.adapters[adapter] = made
         return Registered(
             accepted=True,
@@ -168,6 +170,9 @@ class Store:
             )  # fmt: skip
         number: Any = status.get("request")
         overtaken = number is not None and me.request is not None and number <= me.request
+        seen: Any = status.get("seen")
+        told = me.told
+        restored = seen is not None and told is not None and seen > told
         held, taken, steady = self._heartbeat(me, status, now)
         holder = held is not None and held.holder == adapter
         if status.get("region", REGION) != REGION:
@@ -176,7 +181,9 @@ class Store:
                 "call_settings.default_region"
             )
         store_claim.housekeep(tables, steady, now)
-        rows, more = self._claim(me, request, holder and not overtaken, now)
+        rows, more = ([], False) if restored else self._claim(me, request, holder and not overtaken, now)
+        if not restored:
+            me.told = max(told or 0, tables.last_claim)
         return SyncReply(
             now=now,
             fenced=False,
@@ -191,6 +198,7 @@ class Store:
             more=more,
             hangups=self._hangups(adapter, status.get("pbx") if holder else None),
             takeover=self._open(lambda row: row.pbx == status.get("pbx") and row.adapter != adapter) if taken else (),
+            told=told,
         )
 
     def witness(self, adapter: str, calls: Sequence[str], now: float) -> tuple[OpenCall, ...]:

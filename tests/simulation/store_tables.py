@@ -188,6 +188,7 @@ class Adapter:
     ready_since: float | None = None
     claim_id: str | None = None
     request: int | None = None
+    told: int | None = None
 
 
 @dataclass(kw_only=True)

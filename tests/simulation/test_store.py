@@ -100,6 +100,8 @@ def _count(store: Store, step: Step, reply: Any, seen: Counter[str]) -> None:
         seen["not the holder"] += not reply.holder and not reply.fenced
         seen["claimed again"] += bool(reply.rows) and reply.rows[0].claimed_at != reply.now
         seen["overtaken"] += _overtaken(store, step, reply)
+        known: Any = request.status.get("seen", 0)
+        seen["restored"] += not reply.fenced and reply.told is not None and known > reply.told
         kinds = {seq: record for seq, record in request.records if seq in reply.recorded}
         seen.update(f"{record['kind']} {record.get('outcome') or record.get('cause')}" for record in kinds.values())
         for note in reply.notes:
@@ -166,7 +168,7 @@ NEEDED = (
     "wanted of a dialing row", "wanted of a talking row", "wanted of a done row",
     "refused 23514", "refused 23502", "refused PT404", "key taken", "registered", "not registered", "found open",
     "fenced", "rows", "more", "hangups", "taken over", "takeover", "recorded", "record refused", "not the holder",
-    "claimed again", "overtaken",
+    "claimed again", "overtaken", "restored",
     "answered None", "release not_sent", "release never_executed", "release pbx_error",
     "released", "held", "tried again", "unknown replaced", "not heard of",
     "done blocked", "canceled canceled", "queued None", "dialing None",

@@ -150,6 +150,9 @@ class World(pbx.World):
         self.cancels: list[tuple[float, str]] = []
         """When which live call was canceled."""
 
+        self.seen_before_restore: dict[str, int] = {}
+        """By machine: the highest claim number on its disk when the database was restored."""
+
         self.restored_at: float | None = None
         """The database was restored to an earlier time: what it forgot is nobody's fault here."""
 
@@ -366,6 +369,7 @@ class World(pbx.World):
             return
         at, snapshot = self.backup
         self.restored_at = self.now
+        self.seen_before_restore = {one.name: one.folder.file.kept().claim_number for one in self.machines}
         self.folder_faults += 1
         self.trace("restored", to=f"{at:.3f}")
         self.store.restore(snapshot)
