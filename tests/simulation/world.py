@@ -531,7 +531,6 @@ class World(pbx.World):
                 "MIKOPBX_AMI_PASSWORD": "secret",
                 "TRUNK": TRUNK,
                 "STATE_DIR": f"/state{number}",
-                "FLIGHT_MB": "0",
                 **shared,
             }
             self.new_folder(settings["STATE_DIR"])
