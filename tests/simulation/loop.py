@@ -28,6 +28,14 @@ class Died(BaseException):
     """Unwinds the step in which its process died. No ordinary handler catches it, and nothing it unwinds can act."""
 
 
+class Stuck(KeyboardInterrupt):
+    """Ends a world that does not end by itself. Of its kind because asyncio lets only such through its tasks."""
+
+
+STILL_STEPS = 200_000
+"""A whole world takes some ten thousand steps; so many at one instant are a loop without an end."""
+
+
 class Process:
     """One run of a program on one machine: alive, stopped or dead, with clocks of its own."""
 
@@ -47,8 +55,8 @@ class Process:
         self.on_death: Callable[[], None] | None = None
         self.context = contextvars.copy_context()
         self.context.run(PROCESS.set, self)
-        self.held: list[asyncio.Handle] = []
-        self.signals: dict[int, asyncio.Handle] = {}
+        self.held: list[Handle] = []
+        self.signals: dict[int, Handle] = {}
         self._kept: list[object] = []
         loop.processes.append(self)
 
@@ -90,7 +98,8 @@ class Process:
         """Before each step: may it run?"""
         if self.alive:
             self.steps += 1
-            self._count()
+            if self.crash_in is not None:
+                self._count()
         return self.alive
 
     def _count(self) -> None:
@@ -141,6 +150,60 @@ class Process:
         self.signals.clear()
 
 
+class Handle:
+    """What `asyncio.Handle` is for, without what only a debugger reads; knows its process, so that nobody asks twice."""
+
+    __slots__ = ("_args", "_callback", "_cancelled", "_context", "process")
+
+    def __init__(
+        self,
+        callback: Callable[..., Any],
+        args: tuple[Any, ...],
+        context: contextvars.Context,
+        process: "Process | None",
+    ) -> None:
+        self._callback: Any = callback
+        self._args = args
+        self._context = context
+        self._cancelled = False
+        self.process = process
+
+    def cancel(self) -> None:
+        """It is dropped when its turn comes; what it holds is dropped now."""
+        self._cancelled = True
+        self._callback = None
+        self._args = ()
+
+    def cancelled(self) -> bool:
+        """Will it not run?"""
+        return self._cancelled
+
+
+class TimerHandle(Handle):
+    """A handle whose turn is at some time of its process's monotonic clock."""
+
+    __slots__ = ("_when",)
+
+    def __init__(
+        self,
+        when: float,
+        callback: Callable[..., Any],
+        args: tuple[Any, ...],
+        context: contextvars.Context,
+        process: "Process | None",
+    ) -> None:
+        self._callback = callback
+        self._args = args
+        self._context = context
+        self._cancelled = False
+        self.process = process
+        self._when = when
+
+    def when(self) -> float:
+        """On the clock of its process."""
+        return self._when
+
+
 class _Numbered:
     """Hashes by its number, so that sets of tasks and futures are walked in the same order in every run."""
 
@@ -152,11 +215,6 @@ class _Numbered:
 
 class SimFuture(_Numbered, asyncio.Future):  # type: ignore[type-arg]
     """A future with a number."""
-
-    def __init__(self, *, loop: "VirtualLoop") -> None:
-        loop.serial += 1
-        self.number = loop.serial
-        super().__init__(loop=loop)
 
 
 class SimTask(_Numbered, asyncio.Task):  # type: ignore[type-arg]
@@ -197,8 +255,11 @@ class VirtualLoop(_Base):  # type: ignore[misc]
 
         self.serial = 0
         self.steps = 0
-        self.ready: deque[asyncio.Handle] = deque()
-        self.timers: list[tuple[float, int, asyncio.TimerHandle]] = []
+        self.stuck_at = STILL_STEPS
+        """So many steps without virtual time moving on, and the world is ended."""
+
+        self.ready: deque[Handle] = deque()
+        self.timers: list[tuple[float, int, TimerHandle]] = []
         self.errors: list[tuple[str, BaseException | None]] = []
         """What nobody caught in a living process, or in the world itself."""
 
@@ -211,9 +272,8 @@ class VirtualLoop(_Base):  # type: ignore[misc]
 
     # What asyncio asks for
 
-    def get_debug(self) -> bool:
-        """Never."""
-        return False
+    get_debug = staticmethod(bool)
+    """Never. Each future asks for it; `bool()` is the quickest no."""
 
     def is_running(self) -> bool:
         """For tasks that end themselves."""
@@ -230,7 +290,10 @@ class VirtualLoop(_Base):  # type: ignore[misc]
 
     def create_future(self) -> "asyncio.Future[Any]":
         """A future with a number."""
-        return SimFuture(loop=self)
+        future: asyncio.Future[Any] = SimFuture(loop=self)
+        self.serial += 1
+        future.number = self.serial  # type: ignore[attr-defined]
+        return future
 
     def create_task(
         self, coro: Any, *, name: str | None = None, context: contextvars.Context | None = None
@@ -238,11 +301,12 @@ class VirtualLoop(_Base):  # type: ignore[misc]
         """A task with a number."""
         return SimTask(coro, loop=self, name=name, context=context)
 
-    def call_soon(
-        self, callback: Callable[..., Any], *args: Any, context: contextvars.Context | None = None
-    ) -> asyncio.Handle:
+    def call_soon(self, callback: Callable[..., Any], *args: Any, context: contextvars.Context | None = None) -> Handle:
         """At the end of the queue."""
-        handle = asyncio.Handle(callback, args, self, context)
+        if context is None:
+            handle = Handle(callback, args, contextvars.copy_context(), PROCESS.get(None))
+        else:
+            handle = Handle(callback, args, context, context.get(PROCESS))
         self.ready.append(handle)
         return handle
 
@@ -252,23 +316,23 @@ class VirtualLoop(_Base):  # type: ignore[misc]
 
     def call_later(
         self, delay: float, callback: Callable[..., Any], *args: Any, context: contextvars.Context | None = None
-    ) -> asyncio.TimerHandle:
+    ) -> TimerHandle:
         """After so many seconds."""
         return self.call_at(self.time() + delay, callback, *args, context=context)
 
     def call_at(
         self, when: float, callback: Callable[..., Any], *args: Any, context: contextvars.Context | None = None
-    ) -> asyncio.TimerHandle:
+    ) -> TimerHandle:
         """At this time of the asker's monotonic clock."""
-        process = PROCESS.get(None) if context is None else context.get(PROCESS)
+        if context is None:
+            context, process = contextvars.copy_context(), PROCESS.get(None)
+        else:
+            process = context.get(PROCESS)
         at = when + process.slept if process is not None else when
-        handle = asyncio.TimerHandle(when, callback, args, self, context)
+        handle = TimerHandle(when, callback, args, context, process)
         self.serial += 1
         heapq.heappush(self.timers, (at if at > self.now else self.now, self.serial, handle))
         return handle
-
-    def _timer_handle_cancelled(self, handle: asyncio.TimerHandle) -> None:
-        """It is dropped when its turn comes."""
 
     def run_in_executor(self, executor: Any, func: Callable[..., Any], *args: Any) -> "asyncio.Future[Any]":
         """The outbox's thread: the commit happens after a while, if the process lives to see it."""
@@ -295,7 +359,7 @@ class VirtualLoop(_Base):  # type: ignore[misc]
 
     def add_signal_handler(self, sig: int, callback: Callable[..., Any], *args: Any) -> None:
         """Of the process that asks."""
-        PROCESS.get().signals[sig] = asyncio.Handle(callback, args, self, None)
+        PROCESS.get().signals[sig] = Handle(callback, args, contextvars.copy_context(), PROCESS.get())
 
     def call_exception_handler(self, context: dict[str, Any]) -> None:
         """What nobody caught."""
@@ -319,8 +383,7 @@ class VirtualLoop(_Base):  # type: ignore[misc]
                 handle = ready.popleft()
                 if handle._cancelled:
                     continue
-                context: contextvars.Context = handle._context  # type: ignore[attr-defined]
-                process = context.get(PROCESS)
+                process = handle.process
                 if process is not None:
                     if process.stopped_at is not None:
                         process.held.append(handle)
@@ -328,20 +391,24 @@ class VirtualLoop(_Base):  # type: ignore[misc]
                     if not process.step():
                         continue
                 self.steps += 1
+                if self.steps > self.stuck_at:
+                    raise Stuck(f"{STILL_STEPS} steps at one instant, t={self.now:.3f}: {handle._callback}")
                 try:
-                    context.run(handle._callback, *handle._args)  # type: ignore[attr-defined]
+                    handle._context.run(handle._callback, *handle._args)
                 except Died:
                     pass
                 except (SystemExit, KeyboardInterrupt):
                     raise
                 except BaseException as error:  # noqa: BLE001  # Told by the checks.
-                    self.errors.append((f"in {handle._callback}", error))  # type: ignore[attr-defined]
+                    self.errors.append((f"in {handle._callback}", error))
             if not timers or timers[0][0] > until:
                 self.now = max(self.now, until)
                 return
             at, _, timer = pop(timers)
             if not timer._cancelled:
-                self.now = max(self.now, at)
+                if at > self.now:
+                    self.now = at
+                    self.stuck_at = self.steps + STILL_STEPS
                 ready.append(timer)
 
     def finish(self) -> None:
@@ -359,15 +426,15 @@ class VirtualLoop(_Base):  # type: ignore[misc]
         self.processes.clear()
         gc.collect()
 
-    def shift(self, process: Process, by: float, held: list[asyncio.Handle]) -> list[asyncio.Handle]:
+    def shift(self, process: Process, by: float, held: list[Handle]) -> list[Handle]:
         """The timers of this process have stood still for so long; returns what of `held` is no timer."""
-        moved: list[tuple[float, int, asyncio.TimerHandle]] = []
+        moved: list[tuple[float, int, TimerHandle]] = []
         for at, serial, handle in self.timers:
-            late = by if handle._context.get(PROCESS) is process else 0.0  # type: ignore[attr-defined]
+            late = by if handle.process is process else 0.0
             moved.append((at + late, serial, handle))
-        rest: list[asyncio.Handle] = []
+        rest: list[Handle] = []
         for one in held:
-            if isinstance(one, asyncio.TimerHandle):
+            if isinstance(one, TimerHandle):
                 self.serial += 1
                 moved.append((max(self.now, one.when() + process.slept), self.serial, one))
             else:

@@ -14,7 +14,7 @@ from adapter.core.model import OpenCall, Record
 from adapter.supabase_io.database import DatabaseAway, DatabaseRefused, Registered, SyncReply, SyncRequest
 from adapter.supabase_io.doorbell import BellState, BellStatus
 from adapter.ticker import BATCH
-from tests.simulation.loop import PROCESS, Process
+from tests.simulation.loop import PROCESS, Process, TimerHandle
 
 MOST_RECORDS = BATCH // 2
 """In a request that is not full."""
@@ -60,7 +60,7 @@ class Around(Protocol):
         """The database's wall clock."""
         ...
 
-    def later(self, delay: float, act: Callable[..., None], *args: Any) -> asyncio.TimerHandle:
+    def later(self, delay: float, act: Callable[..., None], *args: Any) -> TimerHandle:
         """Act after so many seconds, for nobody's account."""
         ...
 

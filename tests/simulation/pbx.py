@@ -12,7 +12,7 @@ from random import Random
 from typing import Any
 
 from tests.simulation.carrier import Carrier, End, Invite
-from tests.simulation.loop import PROCESS, Process
+from tests.simulation.loop import PROCESS, Process, TimerHandle
 
 TRUNK = "SIP-TRUNK-5A0D0001"
 
@@ -38,7 +38,7 @@ class World:
     epoch: float
     carrier: Carrier
 
-    def later(self, delay: float, act: Callable[..., None], *args: Any) -> asyncio.TimerHandle:
+    def later(self, delay: float, act: Callable[..., None], *args: Any) -> TimerHandle:
         """Act after so many seconds, for nobody's account."""
         raise NotImplementedError
 
@@ -256,7 +256,7 @@ class PbxCall:
     """A leg of the AI's side, which shares our Linkedid."""
 
     invite: Invite | None = None
-    timers: list[asyncio.TimerHandle] = field(default_factory=list)
+    timers: list[TimerHandle] = field(default_factory=list)
     told: bool = False
     """OriginateResponse was sent."""
 

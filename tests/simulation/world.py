@@ -21,7 +21,7 @@ from adapter.supabase_io.database import Registered, SyncReply
 from tests.simulation import network, pbx
 from tests.simulation.carrier import Carrier
 from tests.simulation.disk import FOLDERS, Folder
-from tests.simulation.loop import Process, VirtualLoop
+from tests.simulation.loop import Process, TimerHandle, VirtualLoop
 from tests.simulation.network import Line, Reply, SimDoorbell
 from tests.simulation.pbx import PBXS, TRUNK, Connection, SimPbx
 from tests.simulation.store import Store
@@ -182,7 +182,7 @@ class World(pbx.World):
         """The database's wall clock."""
         return EPOCH + self.loop.now
 
-    def later(self, delay: float, act: Callable[..., None], *args: Any) -> asyncio.TimerHandle:
+    def later(self, delay: float, act: Callable[..., None], *args: Any) -> TimerHandle:
         """Act after so many seconds, for nobody's account."""
         return self.loop.call_at(self.loop.now + delay, act, *args, context=self.context)
 
