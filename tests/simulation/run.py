@@ -13,8 +13,9 @@ import time
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 
-from tests.simulation import checks, faults
+from tests.simulation import checks, faults, ranges
 from tests.simulation.loop import PROCESS
 from tests.simulation.patches import chance, simulated
 from tests.simulation.world import World
@@ -35,6 +36,15 @@ LINES = (
     "STATE_DIR lost, shared, cloned, rolled back",
 )
 """The lines of the crash table (design, section 8), as `World.seen` counts them."""
+
+
+VISITS = 20
+"""Worlds in which each of them must be met in a run of MANY worlds, as many as CI lets live."""
+
+MANY = 2000
+ROWS = 20
+FAULTS = 3
+"""What the median world must have."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -120,6 +130,8 @@ class Summary:
     hours: float = 0.0
     faults: Counter[str] = field(default_factory=Counter)
     coverage: Counter[str] = field(default_factory=Counter)
+    worlds_of: Counter[str] = field(default_factory=Counter)
+    """Line of the crash table → worlds in which it was met."""
 
     def add(self, result: Result) -> None:
         """One more."""
@@ -130,6 +142,7 @@ class Summary:
         self.hours += result.seconds / 3600
         self.faults.update(result.faults)
         self.coverage.update(result.coverage)
+        self.worlds_of.update(result.coverage.keys())
         if result.problems:
             self.broken.append(result)
 
@@ -139,9 +152,21 @@ class Summary:
         yield f"median world: {statistics.median(self.rows):g} rows, {statistics.median(self.struck):g} faults"
         yield f"faults: {self.faults.total()}"
         yield from (f"  {self.faults[fault.name]:7d}  {fault.name}" for fault in faults.TABLE)
-        yield "lines of the crash table (design, section 8):"
-        yield from (f"  {self.coverage[line]:7d}  {line}" for line in LINES)
+        yield "lines of the crash table (design, section 8): visits, worlds"
+        yield from (f"  {self.coverage[line]:7d} {self.worlds_of[line]:7d}  {line}" for line in LINES)
+        yield from self.missing()
         yield f"seeds that broke a promise: {len(self.broken)}"
+
+    def missing(self) -> Iterator[str]:
+        """What so many worlds should have met, and did not."""
+        if self.worlds < MANY:
+            return
+        for line in LINES:
+            if (worlds := self.worlds_of[line]) < VISITS:
+                yield f'too few worlds ({worlds} of at least {VISITS}) met "{line}"'
+        for name, counts, least in (("rows", self.rows, ROWS), ("faults", self.struck, FAULTS)):
+            if (median := statistics.median(counts)) < least:
+                yield f"the median world has {median:g} {name} and should have {least}"
 
 
 def tell(results: Iterable[Result], *, out: int = 3) -> Summary:
@@ -162,10 +187,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--from", dest="first", type=int, default=1, metavar="S", help="the first seed (default 1)")
     parser.add_argument("--seed", type=int, metavar="S", help="replay one world")
     parser.add_argument("-v", "--verbose", action="store_true", help="with --seed: print its trace")
+    parser.add_argument("--record", type=Path, metavar="FILE", help="with --seeds: append what became of them, as JSON")
+    parser.add_argument("--sum", type=Path, metavar="FILE", help="add up what was recorded there")
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, metavar="N", help="cores to use")
     options = parser.parse_args(arguments)
-    if (options.seed is None) == (options.seeds is None):
-        parser.error("say --seeds N or --seed S")
+    if [options.seed, options.seeds, options.sum].count(None) != 2:
+        parser.error("say --seeds N, --seed S or --sum FILE")
+    if options.sum is not None:
+        return ranges.add_up(options.sum)
     if options.seed is not None:
         return _replay(options.seed, verbose=options.verbose)
     begun = time.monotonic()
@@ -175,7 +204,24 @@ def main(arguments: Sequence[str] | None = None) -> int:
     print(f"seeds {seeds[0]} to {seeds[-1]} in {time.monotonic() - begun:.0f} s")
     if summary.broken:
         print("broken:", *sorted(result.seed for result in summary.broken))
-    return 1 if summary.broken else 0
+    if options.record is not None:
+        ranges.record(options.record, _recorded(seeds, summary))
+    return 1 if summary.broken or any(summary.missing()) else 0
+
+
+def _recorded(seeds: range, summary: Summary) -> ranges.Recorded:
+    return ranges.Recorded(
+        first=seeds[0],
+        last=seeds[-1],
+        commit=ranges.commit(),
+        worlds=summary.worlds,
+        calls=summary.calls,
+        rows=sum(summary.rows),
+        hours=round(summary.hours, 1),
+        faults=dict(summary.faults),
+        lines={line: summary.worlds_of[line] for line in LINES},
+        broken=sorted(result.seed for result in summary.broken),
+    )
 
 
 def _replay(seed: int, *, verbose: bool) -> int:
