@@ -17,8 +17,10 @@ from tests.simulation.world import World
 
 ROOT = Path(__file__).parents[2]
 
-SEEDS = range(1, 601)
-"""Enough that each line of the crash table comes up twenty times; scripts/simulate runs thousands."""
+SEEDS = range(1, 251)
+"""Enough that each line of the crash table comes up; scripts/simulate runs thousands, and asks for twenty worlds."""
+
+VISITS = 5
 
 
 def _trace(seed: int, hash_seed: str) -> str:
@@ -59,7 +61,7 @@ def test_other_seeds_give_other_worlds() -> None:
 def test_a_world_without_faults_dials_every_row_and_tells_the_truth(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("tests.simulation.faults.FAULTS_PER_WORLD", (0, 0))
     with simulated():
-        for seed in range(1, 21):
+        for seed in range(1, 13):
             with chance(seed):
                 world = World(seed)
                 try:
@@ -97,7 +99,7 @@ def test_no_promise_is_broken_and_every_line_of_the_crash_table_is_visited() -> 
             summary.add(run(seed))
     told = [f"scripts/simulate --seed {broken.seed} -v: {broken.problems[0]}" for broken in summary.broken]
     assert told == []
-    assert {line: summary.coverage[line] for line in LINES if summary.coverage[line] < 20} == {}
+    assert {line: summary.coverage[line] for line in LINES if summary.worlds_of[line] < VISITS} == {}
     assert [fault.name for fault in TABLE if not summary.faults[fault.name]] == []
     assert statistics.median(summary.rows) >= 20
     assert statistics.median(summary.struck) >= 3
