@@ -126,9 +126,7 @@ class World(pbx.World):
         self.always: dict[str, Callable[..., None]] = {}
         """What people do at such a moment, each time."""
 
-        self.words: dict[str, str] = {}
-        """Call id → the AI handler's word."""
-
+        self.words: dict[str, str] = {}  # Call id → the AI handler's word.
         self.troubled_seconds = self.troubled_until = 0.0
         self.healed = False
         self.backup: tuple[float, Any] | None = None
@@ -160,9 +158,7 @@ class World(pbx.World):
         """Machines whose STATE_DIR was lost or went back, and when first: what was only there is gone."""
 
         self.healed_at = 0.0
-        self.refused: list[str] = []
-        """Records that the database could not take."""
-
+        self.refused: list[str] = []  # Records that the database could not take.
         self.folder_faults = self.moved_away = 0
         self.claims_of_nobody: list[str] = []
         self.unflushed: list[str] = []
