@@ -5,7 +5,6 @@ ended; `checks.py` then looks whether the promises were kept. The real daemon (`
 process.
 """
 
-import asyncio
 import contextvars
 import functools
 from collections import Counter
