@@ -46,6 +46,7 @@ ALL = list(dict.fromkeys(command for path in PAGES for command in commands(path)
 
 ELSEWHERE: Mapping[str, tuple[str, str]] = {
     "scripts/check": ("what CI runs first, on the whole tree", "test_ci_runs_what_the_readme_gives"),
+    "scripts/simulate --seeds 2000": ("what CI runs before the tests", "test_ci_runs_what_the_readme_gives"),
     "scripts/test": ("this very suite", "test_ci_runs_what_the_readme_gives"),
     "ssh -N -L 5038:127.0.0.1:5038 root@pbx.example.com": (
         "needs a PBX with SSH; that its near end is let through is tested",
@@ -80,7 +81,11 @@ def test_no_command_is_left_out() -> None:
 
 def test_ci_runs_what_the_readme_gives() -> None:
     steps = (ROOT / ".ci" / "run").read_text(encoding="utf-8").splitlines()
-    assert [step for step in steps if step.startswith("scripts/")] == ["scripts/check", "scripts/test"]
+    assert [step for step in steps if step.startswith("scripts/")] == [
+        "scripts/check",
+        "scripts/simulate --seeds 2000",
+        "scripts/test",
+    ]
 
 
 _LISTED = re.findall(r"^\| `(\w+)` \|", (ROOT / "README.md").read_text(encoding="utf-8"), re.MULTILINE)
