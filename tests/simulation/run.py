@@ -5,8 +5,8 @@ A seed that breaks a promise is told with the command that replays it, and its t
 
 import argparse
 import logging
-import multiprocessing
 import os
+import signal
 import statistics
 import sys
 import time
@@ -16,12 +16,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from tests.simulation import checks, faults, ranges
-from tests.simulation.loop import PROCESS
+from tests.simulation.loop import PROCESS, Stuck
 from tests.simulation.patches import chance, simulated
+from tests.simulation.workers import Lost, spread
 from tests.simulation.world import World
 
-CHUNK = 20
-"""Seeds that a worker takes at once."""
+WORLD_SECONDS = 60
+"""Real seconds after which a world is ended; the longest takes about one."""
 
 LINES = (
     "claim and Originate written",
@@ -76,7 +77,10 @@ class _Told(logging.Handler):
 
 
 def run(seed: int, *, tracing: bool = False, telling: bool = False) -> Result:
-    """Let one world live, inside `simulated`. `telling`: what the daemons log stands in the trace."""
+    """Let one world live, inside `simulated`. `telling`: what the daemons log stands in the trace.
+
+    A world that does not end by itself is ended, and that is its problem.
+    """
     with chance(seed):
         world = World(seed, tracing=tracing)
         handler = _Told(world)
@@ -84,10 +88,10 @@ def run(seed: int, *, tracing: bool = False, telling: bool = False) -> Result:
             logging.getLogger("adapter").addHandler(handler)
             logging.getLogger("adapter").setLevel(logging.INFO)
         try:
-            world.live()
+            problems = _lived(world)
             return Result(
                 seed=seed,
-                problems=tuple(checks.look(world)),
+                problems=problems,
                 rows=len(world.users),
                 calls=len(world.carrier.invites),
                 seconds=world.now,
@@ -100,20 +104,45 @@ def run(seed: int, *, tracing: bool = False, telling: bool = False) -> Result:
             world.close()
 
 
-def run_all(seeds: Sequence[int], jobs: int) -> Iterator[Result]:
+def _lived(world: World) -> tuple[str, ...]:
+    def over(_number: int, _frame: object) -> None:
+        raise Stuck(f"not over after {WORLD_SECONDS} real seconds, t={world.now:.3f}")
+
+    before = signal.signal(signal.SIGALRM, over)
+    signal.alarm(WORLD_SECONDS)
+    try:
+        world.live()
+        return tuple(checks.look(world))
+    except Stuck as error:
+        return (f"hung: {error}",)
+    finally:
+        signal.alarm(0)
+        signal.signal(signal.SIGALRM, before)
+
+
+def run_all(seeds: Sequence[int], jobs: int, nice: int = 0) -> Iterator[Result]:
     """Many worlds, on so many cores; results come in any order."""
-    chunks = [seeds[at : at + CHUNK] for at in range(0, len(seeds), CHUNK)]
     if jobs <= 1:
-        yield from (result for chunk in chunks for result in _chunk(chunk))
+        os.nice(nice)
+        yield from worlds(seeds)
         return
-    with multiprocessing.get_context("spawn").Pool(jobs) as pool:
-        for results in pool.imap_unordered(_chunk, chunks):
-            yield from results
+    # A worker ends a world by itself; one that cannot (it hangs in C, or is killed) is ended here, a little later.
+    for result in spread(worlds, seeds, jobs=jobs, nice=nice, patience=WORLD_SECONDS + 30.0):
+        yield _lost(result) if isinstance(result, Lost) else result
 
 
-def _chunk(seeds: Sequence[int]) -> list[Result]:
+def worlds(seeds: Iterable[int]) -> Iterator[Result]:
+    """One after another, in this process."""
     with simulated():
-        return [run(seed) for seed in seeds]
+        for seed in seeds:
+            yield run(seed)
+
+
+def _lost(lost: Lost) -> Result:
+    return Result(
+        seed=lost.seed, problems=(f"hung: {lost.why}",), rows=0, calls=0, seconds=0.0, faults=Counter(),
+        coverage=Counter(),
+    )  # fmt: skip
 
 
 @dataclass(slots=True)
@@ -148,6 +177,9 @@ class Summary:
 
     def words(self) -> Iterator[str]:
         """For people."""
+        if not self.worlds:
+            yield "no world"
+            return
         yield f"{self.worlds} worlds, {self.calls} calls, {self.hours:.0f} hours of virtual time"
         yield f"median world: {statistics.median(self.rows):g} rows, {statistics.median(self.struck):g} faults"
         yield f"faults: {self.faults.total()}"
@@ -169,9 +201,9 @@ class Summary:
                 yield f"the median world has {median:g} {name} and should have {least}"
 
 
-def tell(results: Iterable[Result], *, out: int = 3) -> Summary:
+def tell(results: Iterable[Result], *, out: int = 3, summary: Summary | None = None) -> Summary:
     """Sum up, and tell of each broken seed as it comes (of the first ones with their problems)."""
-    summary = Summary()
+    summary = summary or Summary()
     for result in results:
         summary.add(result)
         if result.problems and len(summary.broken) <= out:
@@ -190,6 +222,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--record", type=Path, metavar="FILE", help="with --seeds: append what became of them, as JSON")
     parser.add_argument("--sum", type=Path, metavar="FILE", help="add up what was recorded there")
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, metavar="N", help="cores to use")
+    parser.add_argument("--nice", type=int, default=0, metavar="N", help="let other programs go first (0 to 19)")
     options = parser.parse_args(arguments)
     if [options.seed, options.seeds, options.sum].count(None) != 2:
         parser.error("say --seeds N, --seed S or --sum FILE")
@@ -199,11 +232,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _replay(options.seed, verbose=options.verbose)
     begun = time.monotonic()
     seeds = range(options.first, options.first + options.seeds)
-    summary = tell(run_all(seeds, options.jobs))
+    summary, stopped = Summary(), False
+    try:
+        tell(run_all(seeds, options.jobs, options.nice), summary=summary)
+    except KeyboardInterrupt:
+        stopped = True
     print("\n".join(summary.words()))
-    print(f"seeds {seeds[0]} to {seeds[-1]} in {time.monotonic() - begun:.0f} s")
+    seconds = time.monotonic() - begun
+    print(f"seeds {seeds[0]} to {seeds[-1]} in {seconds:.0f} s, {summary.worlds / seconds:.1f} worlds a second")
     if summary.broken:
         print("broken:", *sorted(result.seed for result in summary.broken))
+    if stopped:
+        print(f"stopped by Ctrl-C after {summary.worlds} of {len(seeds)} worlds")
+        return 130
     if options.record is not None:
         ranges.record(options.record, _recorded(seeds, summary))
     return 1 if summary.broken or any(summary.missing()) else 0
