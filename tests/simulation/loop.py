@@ -151,7 +151,7 @@ class Process:
 
 
 class Handle:
-    """What `asyncio.Handle` is for, without what only a debugger reads; knows its process, so nobody asks twice."""
+    """What `asyncio.Handle` is for, without what only a debugger reads; it knows its process."""
 
     __slots__ = ("_args", "_callback", "_cancelled", "_context", "process")
 
@@ -376,8 +376,7 @@ class VirtualLoop(_Base):  # type: ignore[misc]
         finally:
             asyncio._set_running_loop(None)
 
-    # One piece: it runs some ten thousand times per world.
-    def _run(self, until: float) -> None:  # noqa: C901, PLR0912
+    def _run(self, until: float) -> None:  # noqa: C901, PLR0912  # One piece: it runs ten thousand times per world.
         ready, timers, pop = self.ready, self.timers, heapq.heappop
         while True:
             while ready:
