@@ -52,8 +52,7 @@ def spread(work: Work, seeds: Sequence[int], *, jobs: int, nice: int, patience: 
     left = deque(seeds)
     workers: list[_Worker] = []
     try:
-        for _ in range(min(jobs, len(left))):
-            workers.append(_start(work, nice))
+        workers.extend(_start(work, nice) for _ in range(min(jobs, len(left))))
         while True:
             for worker in workers:
                 _feed(worker, left)
