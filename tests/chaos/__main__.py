@@ -14,7 +14,7 @@ from typing import Any
 
 from adapter.sandbox.asterisk.install import AsteriskMissing
 from tests.chaos import mutant, table
-from tests.chaos.faults import LANES, WIDOWED
+from tests.chaos.faults import LANES, SPARED, WIDOWED, Lane
 from tests.chaos.rounds import play
 
 ROUND_SECONDS = 75.0
@@ -22,8 +22,9 @@ ROUND_SECONDS = 75.0
 costs no more than that."""
 
 
-TAKE_OVER = 4
-"""In each round of this number the first adapter goes for longer than its lease, and the second one takes over."""
+PROGRAMME: Sequence[Sequence[Lane]] = (LANES, SPARED, LANES, WIDOWED)
+"""What is attacked in one round after the other: all; all but the witness; all; and all, with the first adapter gone
+for longer than its lease, so that the second one takes over."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -66,7 +67,7 @@ async def _run(options: argparse.Namespace, folder: Path, lines: Path) -> None:
             seconds=options.round_seconds,
             rate=options.rate,
             command=command,
-            lanes=LANES if number % TAKE_OVER else WIDOWED,
+            lanes=PROGRAMME[(number - 1) % len(PROGRAMME)],
         )
         line = {"round": number, **result.as_json()}
         with lines.open("a", encoding="utf-8") as out:

@@ -286,3 +286,7 @@ LANES: Sequence[Lane] = (
 
 WIDOWED: Sequence[Lane] = (Lane(target="first", quiet=(10.0, 25.0), faults=(GONE,)), *LANES[1:])
 """The same, but the adapter that dials goes away for good, as far as the other one can tell."""
+
+SPARED: Sequence[Lane] = [lane for lane in LANES if not lane.target.startswith("second")]
+"""The same, but nobody touches the second adapter: it is a witness all the time, so the deaths of the first and the
+broken lines of the first leave no unknown outcome among the calls that the PBX took."""

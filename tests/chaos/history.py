@@ -16,6 +16,17 @@ MARGIN = 1.0
 ADAPTER_DEATHS = frozenset({"adapter.kill", "adapter.gone", "adapter.stop"})
 PBX_DEATHS = frozenset({"pbx.kill", "pbx.restart"})
 
+NO_FAULT = "no fault of ours"
+"""Sight that ended by itself: it explains nothing, and an unknown outcome of that time is a finding."""
+
+TELL_SECONDS = 20.0
+"""A witness asks the database 10 s after an end that it saw (`core/witness.py`), looks every 2 s and is told at once;
+the rest is for a slow machine."""
+
+ASK_AGAIN_SECONDS = 20.0
+"""After a fault of its way to the database: a request that is given up (10 s), the pause before the next one, the rest
+for a slow machine."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Span:
@@ -89,6 +100,22 @@ def blind_times(adapter: str, said: Iterable[Said], spans: Sequence[Span], end: 
     return found
 
 
+def lived_to_tell(adapter: str, ended: float, spans: Iterable[Span]) -> bool:
+    """Whether a witness that saw a call end lived until it must have told: what it saw is kept in memory only.
+
+    While it is stopped or its way to the database is broken it cannot tell, and it has so much longer.
+    """
+    way = {adapter, f"{adapter} http", "database"}
+    until = ended + TELL_SECONDS
+    for span in sorted((span for span in spans if span.target in way), key=lambda span: span.began):
+        if not span.touches(ended, until):
+            continue
+        if span.target == adapter and span.kind in ADAPTER_DEATHS:
+            return False
+        until = max(until, span.ended + TELL_SECONDS + ASK_AGAIN_SECONDS)
+    return True
+
+
 def _beginning(noticed: float, since: float, mine: Sequence[Span]) -> tuple[float, str]:
     """The fault that ended the sight of this session (up `since`): the earliest one still at work when it was noticed.
 
@@ -101,7 +128,7 @@ def _beginning(noticed: float, since: float, mine: Sequence[Span]) -> tuple[floa
         if span.began <= noticed + MARGIN and min(_over(span), noticed) >= max(since, noticed - NOTICED_SECONDS)
     ]
     if not near:
-        return noticed, "no fault of ours"
+        return noticed, NO_FAULT
     at_work = [span for span in near if _over(span) >= noticed - MARGIN]
     span = at_work[0] if at_work else near[-1]
     return max(since, _held_back(min(span.began, noticed), mine)), span.kind

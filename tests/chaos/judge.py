@@ -10,7 +10,7 @@ from adapter.core.model import Outcome
 from adapter.sandbox.asterisk.witness import Invite
 from adapter.sandbox.scenarios import Scenario, scenario_of
 from adapter.sandbox.verdicts import digits
-from tests.chaos.history import MARGIN, PBX_DEATHS, Blind, Span
+from tests.chaos.history import MARGIN, NO_FAULT, PBX_DEATHS, Blind, Span, lived_to_tell
 from tests.chaos.witnesses import Kept, Log, Row
 
 AGAIN = frozenset({Outcome.REJECTED, Outcome.CONGESTION, Outcome.TRUNK_UNAVAILABLE, Outcome.PBX_ERROR})
@@ -176,7 +176,6 @@ def why_unknown(row: Row, calls: Sequence[Invite], evidence: Evidence) -> str | 
     if row.claimed_at is None:
         return None
     name = evidence.names.get(row.adapter or "", "")
-    mine = [blind for blind in evidence.blind if blind.adapter == name]
     first = row.claimed_at - MARGIN
     # Calls before the last claim were of the same row, and their outcome is known: it was called again because of it.
     calls = [call for call in calls if call.started >= first]
@@ -187,14 +186,35 @@ def why_unknown(row: Row, calls: Sequence[Invite], evidence: Evidence) -> str | 
         if span.kind in PBX_DEATHS and span.touches(first, last + MARGIN):
             return span.kind
     if calls and calls[-1].ended is not None:
-        return next((blind.cause for blind in mine if blind.touches(last, last)), _taken_over(row, mine))
+        return _unseen(name, last, last, evidence)
     if not calls and "PBX had taken the call" in (row.ended_reason or ""):
-        return next((blind.cause for blind in mine if blind.touches(first, first + SEND_SECONDS)), None)
-    return _taken_over(row, mine)
+        return _unseen(name, first, first + SEND_SECONDS, evidence)
+    return _taken_over(row, [blind for blind in evidence.blind if blind.adapter == name])
+
+
+def _unseen(name: str, first: float, last: float, evidence: Evidence) -> str | None:
+    """The fault that hid from every adapter what happened between these two; None if one of them must know it.
+
+    The adapter that placed the call has its outbox. Any other one that was connected is a witness, and it suffices if
+    that one lives until it has told.
+    """
+    hidden = _dark(name, first, last, evidence)
+    if hidden is None or hidden == NO_FAULT:
+        return None
+    for other in set(evidence.names.values()) - {name}:
+        dark = _dark(other, first, last, evidence)
+        if dark == NO_FAULT or (dark is None and lived_to_tell(other, last, evidence.spans)):
+            return None
+    return hidden
+
+
+def _dark(name: str, first: float, last: float, evidence: Evidence) -> str | None:
+    touching = (blind.cause for blind in evidence.blind if blind.adapter == name and blind.touches(first, last))
+    return next(touching, None)
 
 
 def _taken_over(row: Row, mine: Iterable[Blind]) -> str | None:
-    """Its adapter was away for so long that another one had to say something."""
+    """Its adapter was away for so long that another one had to say something, and nobody else knows what was sent."""
     for blind in mine:
         if blind.ended - blind.began >= LEASE_SECONDS - MARGIN and blind.touches(
             row.claimed_at or 0.0, row.ended_at or 0.0

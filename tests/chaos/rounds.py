@@ -50,6 +50,9 @@ ORPHAN_AFTER after its claim, 215 s here; and a PBX held by a dead adapter is fr
 HASTEN = "update public.call_queue set settle_at = now() where settle_at > now()"
 """The ten seconds in which the AI may still have its say have tests of their own (tests/supabase)."""
 
+LEAST_SETTLE_SECONDS = 25.0
+"""So long a witness has after the last fault to tell what it saw (`history.TELL_SECONDS`), before all are stopped."""
+
 READY = """
 select exists (select from public.call_adapters where adapter::text = $1 and (status ->> 'ready')::boolean)
 """
@@ -187,7 +190,8 @@ async def _settle(stage: Stage, attack: Attack) -> float:
                 await ward.daemon.start()
         with contextlib.suppress(OSError, asyncpg.PostgresError, asyncpg.InterfaceError):
             await stage.world.pool.execute(HASTEN)
-            if not await stage.world.pool.fetchval(OPEN):
+            rested = time.monotonic() - began >= LEAST_SETTLE_SECONDS
+            if rested and not await stage.world.pool.fetchval(OPEN):
                 with contextlib.suppress(TimeoutError):
                     async with asyncio.timeout(5):
                         await stage.pbx.idle()

@@ -7,7 +7,7 @@ import pytest
 
 from adapter.sandbox.asterisk.witness import Invite
 from adapter.sandbox.scenarios import number
-from tests.chaos.history import Blind, Said, Span, blind_times, log_lines
+from tests.chaos.history import NO_FAULT, Blind, Said, Span, blind_times, log_lines
 from tests.chaos.judge import Evidence, judge
 from tests.chaos.witnesses import Kept, Log, Row
 
@@ -116,6 +116,57 @@ def test_unknown_needs_a_fault_in_reach() -> None:
     judged = judge(_evidence(row, call, blind=blind))
     assert not judged.findings
     assert judged.unknown == {"adapter.kill": 1}
+
+
+PAIR = {"a1": "first", "a2": "second"}
+FIRST_KILLED = Blind(adapter="first", cause="adapter.kill", began=100.2, ended=103.0)
+
+
+def test_what_a_living_witness_saw_is_not_unknown() -> None:
+    row, call = _row(BUSY, "unknown"), _call(BUSY, 100.1, 100.7)
+    assert _kinds(_evidence(row, call, names=PAIR, blind=[FIRST_KILLED])) == ["unexplained unknown"]
+    also = Blind(adapter="second", cause="ami.stall", began=100.5, ended=112.0)
+    judged = judge(_evidence(row, call, names=PAIR, blind=[FIRST_KILLED, also]))
+    assert judged.unknown == {"adapter.kill": 1}
+    # A kill of the PBX takes the sight of everybody.
+    killed = [Span(kind="pbx.kill", target="pbx", began=100.4, ended=101.0)]
+    assert _kinds(_evidence(row, call, names=PAIR, blind=[FIRST_KILLED], spans=killed)) == []
+
+
+@pytest.mark.parametrize(("target", "kind"), [("second", "adapter.kill"), ("second", "adapter.stop")])
+def test_a_witness_that_dies_before_it_has_told_is_none(target: str, kind: str) -> None:
+    row, call = _row(BUSY, "unknown"), _call(BUSY, 100.1, 100.7)
+
+    def died(at: float, *more: Span) -> list[str]:
+        spans = [Span(kind=kind, target=target, began=at, ended=at + 1), *more]
+        return _kinds(_evidence(row, call, names=PAIR, blind=[FIRST_KILLED], spans=spans))
+
+    assert died(95.0) == ["unexplained unknown"]
+    assert died(105.0) == []
+    assert died(125.0) == ["unexplained unknown"]
+    # Its way to the database was broken when it wanted to tell: it had longer, and died meanwhile.
+    assert died(125.0, Span(kind="http.stall", target="second http", began=110.0, ended=118.0)) == []
+    assert died(125.0, Span(kind="http.stall", target="first http", began=110.0, ended=118.0)) == [
+        "unexplained unknown"
+    ]
+    assert died(125.0, Span(kind="database.crash", target="database", began=110.0, ended=112.0)) == []
+
+
+def test_a_call_that_the_pbx_took_and_the_carrier_never_saw_has_a_witness_too() -> None:
+    row = _row(BUSY, "unknown", ended_reason="the PBX had taken the call")
+    assert _kinds(_evidence(row, names=PAIR, blind=[FIRST_KILLED])) == ["unexplained unknown"]
+
+
+def test_a_take_over_explains_no_unknown_of_a_call_that_was_seen() -> None:
+    row, call = _row(BUSY, "unknown", ended_at=190.0), _call(BUSY, 100.1, 100.7)
+    gone = Blind(adapter="first", cause="adapter.gone", began=105.0, ended=185.0)
+    assert _kinds(_evidence(row, call, names=PAIR, blind=[gone])) == ["unexplained unknown"]
+
+
+def test_sight_that_ended_without_a_fault_explains_nothing() -> None:
+    row, call = _row(BUSY, "unknown"), _call(BUSY, 100.1, 100.7)
+    blind = [Blind(adapter="first", cause=NO_FAULT, began=100.2, ended=102.0)]
+    assert _kinds(_evidence(row, call, blind=blind)) == ["unexplained unknown"]
 
 
 @pytest.mark.parametrize(("reason", "kinds"), [("the PBX had taken the call", []), ("", ["unexplained unknown"])])
