@@ -135,6 +135,25 @@ def truths(row: Row, scenario: Scenario, calls: Sequence[Invite], evidence: Evid
     if not calls:
         return set(NOT_OUT)
     call = calls[-1]
+    return _by_the_carrier(row, scenario, call, evidence) | _by_a_frozen_pbx(call, evidence)
+
+
+def _by_a_frozen_pbx(call: Invite, evidence: Evidence) -> set[str]:
+    """A PBX that was frozen until its ring limit was over gives the call up first and reads on afterwards. What
+    the carrier said meanwhile the PBX has not heard, and nobody can hear it from the PBX."""
+    for span in evidence.spans:
+        frozen = span.kind == "pbx.freeze" and span.touches(call.started, call.ended or call.started)
+        if not frozen or span.ended < call.started + evidence.ring_seconds - MARGIN:
+            continue
+        heard = span.began - MARGIN
+        if call.answered is not None and call.answered < heard:
+            continue
+        unrung = call.rang is None or call.rang >= heard
+        return {str(Outcome.NO_ANSWER), *([str(Outcome.NO_REPLY)] if unrung else [])}
+    return set()
+
+
+def _by_the_carrier(row: Row, scenario: Scenario, call: Invite, evidence: Evidence) -> set[str]:
     if _reached_its_end(call, scenario, evidence.ring_seconds):
         allowed = {scenario.outcome}
         if _gap(row, call, evidence) and call.answered is None:

@@ -118,6 +118,29 @@ def test_unknown_needs_a_fault_in_reach() -> None:
     assert judged.unknown == {"adapter.kill": 1}
 
 
+def test_a_pbx_that_was_frozen_past_its_ring_limit_has_given_up_first() -> None:
+    """Seen with seeds 202 and 203: the callee answered or declined, and the PBX said cause 19 when it went on."""
+    call = _call(DECLINES, 100.1, 101.6, rang=100.2)
+
+    def kinds(word: str, began: float, ended: float) -> list[str]:
+        spans = [Span(kind="pbx.freeze", target="pbx", began=began, ended=ended)]
+        return _kinds(_evidence(_row(DECLINES, word), call, spans=spans))
+
+    assert kinds("no_answer", 101.0, 107.0) == []
+    assert kinds("declined", 101.0, 107.0) == []
+    assert kinds("busy", 101.0, 107.0) == ["wrong outcome"]
+    assert kinds("no_answer", 101.0, 103.0) == ["wrong outcome"], "it went on before its limit, and heard the end"
+    assert kinds("no_answer", 102.0, 107.0) == ["wrong outcome"], "the call had ended"
+    assert kinds("no_reply", 100.3, 107.0) == []
+    assert kinds("no_reply", 101.5, 107.0) == ["wrong outcome"], "it had rung"
+
+
+def test_a_frozen_pbx_does_not_forget_an_answer() -> None:
+    call = _call(ANSWERS, 100.1, 104.6, rang=100.2, answered=101.1)
+    spans = [Span(kind="pbx.freeze", target="pbx", began=103.0, ended=108.0)]
+    assert _kinds(_evidence(_row(ANSWERS, "no_answer"), call, spans=spans)) == ["wrong outcome"]
+
+
 PAIR = {"a1": "first", "a2": "second"}
 FIRST_KILLED = Blind(adapter="first", cause="adapter.kill", began=100.2, ended=103.0)
 
