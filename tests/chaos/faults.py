@@ -179,13 +179,26 @@ async def _pbx_freeze(attack: Attack, target: str, seconds: float) -> None:
 async def _crash(attack: Attack, target: str, seconds: float) -> None:
     """SIGKILL of one backend: the server throws all others out, recovers from its log and starts afresh."""
     home = attack.stage.world.postgres.directory
-    master = int((home / "data" / "postmaster.pid").read_text(encoding="ascii").split()[0])
-    children = Path(f"/proc/{master}/task/{master}/children").read_text(encoding="ascii").split()
-    for child in children:
-        if b" 127.0.0.1(" in Path(f"/proc/{child}/cmdline").read_bytes():
-            os.kill(int(child), signal.SIGKILL)
+    for _ in range(100):
+        if _backend_killed(home):
             break
+        await asyncio.sleep(0.1)
+    else:
+        raise AssertionError("PostgreSQL had no backend to kill for 10 s")
     await _database_answers(attack)
+
+
+def _backend_killed(home: Path) -> bool:
+    """Kill one; False if there was none. It may end by itself between two looks at it."""
+    try:
+        master = int((home / "data" / "postmaster.pid").read_text(encoding="ascii").split()[0])
+        for child in Path(f"/proc/{master}/task/{master}/children").read_text(encoding="ascii").split():
+            if b" 127.0.0.1(" in Path(f"/proc/{child}/cmdline").read_bytes():
+                os.kill(int(child), signal.SIGKILL)
+                return True
+    except OSError:
+        pass
+    return False
 
 
 async def _throw_out(attack: Attack, target: str, seconds: float) -> None:
