@@ -9,7 +9,6 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
-from unittest import mock
 
 import adapter.core.call as life
 import adapter.daemon
@@ -41,6 +40,7 @@ from tests.simulation.loop import PROCESS
 from tests.simulation.run import run
 from tests.simulation.store import Row, Store
 from tests.simulation.store_claim import Claim
+from tests.simulation.switches import replaced
 
 Switch = Callable[[], AbstractContextManager[Any]]
 
@@ -66,7 +66,7 @@ def find(mutant: Mutant, seeds: Iterable[int]) -> tuple[int, str] | None:
 
 
 def _patch(target: Any, name: str, value: Any) -> Switch:
-    return lambda: mock.patch.object(target, name, value)
+    return lambda: replaced(target, name, value)
 
 
 _judge = recovery.judge
@@ -168,7 +168,7 @@ def _by_uniqueid() -> Iterator[None]:
         return replace(call, ended_at=at, down=call.down | {call.trunk_leg}), Input.DOWN
 
     handlers = {**life._HANDLERS, "OriginateResponse": response}
-    with mock.patch.object(life, "call_id_of", call_id_of), mock.patch.object(life, "_HANDLERS", handlers):
+    with replaced(life, "call_id_of", call_id_of), replaced(life, "_HANDLERS", handlers):
         yield
 
 
@@ -305,7 +305,7 @@ def _fenced_by_owner() -> Iterator[None]:
         reply: SyncReply = real(self, adapter_id, incarnation, request, now)
         return replace(reply, recorded=(*reply.recorded, *foreign))
 
-    with mock.patch.object(Store, "sync", sync):
+    with replaced(Store, "sync", sync):
         yield
 
 
@@ -319,7 +319,7 @@ def _without_limits() -> Iterator[None]:
         reply: SyncReply = real(self, adapter_id, incarnation, replace(request, status=status), now)
         return reply
 
-    with mock.patch.object(Store, "sync", sync):
+    with replaced(Store, "sync", sync):
         yield
 
 

@@ -12,7 +12,6 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from random import Random
 from typing import Any
-from unittest import mock
 
 import tenacity._utils
 
@@ -27,6 +26,7 @@ from adapter.supabase_io import outbox_file, statedir
 from adapter.watchdog import Watchdog
 from tests.simulation import disk, network, pbx
 from tests.simulation.loop import PROCESS, quiet_death
+from tests.simulation.switches import replaced
 
 READINESS_SECONDS = 2.0
 """Instead of a tenth of a second: nothing is decided by it but how soon a claim follows a login."""
@@ -111,7 +111,7 @@ def simulated(*, logging_on: bool = False) -> Iterator[None]:
     with contextlib.ExitStack() as stack:
         stack.enter_context(quiet_death())
         for target, name, value in PATCHES:
-            stack.enter_context(mock.patch.object(target, name, value))
+            stack.enter_context(replaced(target, name, value))
         gc.collect()
         gc.freeze()
         gc.disable()
@@ -136,5 +136,5 @@ def chance(seed: int) -> Iterator[None]:
     def drawn() -> uuid.UUID:
         return uuid.UUID(int=ids.getrandbits(128), version=4)
 
-    with mock.patch.object(uuid, "uuid4", drawn):
+    with replaced(uuid, "uuid4", drawn):
         yield
