@@ -17,7 +17,7 @@ from tests.simulation.world import World
 
 ROOT = Path(__file__).parents[2]
 
-SEEDS = range(1, 201)
+SEEDS = range(1, 251)
 """Enough that each line of the crash table comes up; scripts/simulate runs thousands, and asks for twenty worlds."""
 
 VISITS = 5
