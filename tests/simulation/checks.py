@@ -120,7 +120,7 @@ def _why_not_again(world: World, before: Invite, after: Invite) -> str | None:
 
 def _forgotten(world: World, before: Invite, after: Invite) -> bool:
     """The database forgot the first call when it was restored, and whoever made the second could not know of it: its
-    folder was lost since, or the last claim number that it had seen stood in the backup too."""
+    folder was lost since, or it neither dialed the first nor saw a number later than the backup."""
     if world.restored_at is None or world.backup is None:
         return False
     first, second = world.calls[before.call_id], world.calls[after.call_id]
@@ -129,7 +129,9 @@ def _forgotten(world: World, before: Invite, after: Invite) -> bool:
         return False
     machine = world.processes[second.process][0]
     lost_at = world.lost_folders.get(machine.name, math.inf)
-    return lost_at <= second.claimed_at or world.seen_before_restore[machine.name] <= backup["last_claim"]
+    own = world.processes[first.process][0] is machine
+    knew = own or machine.seen_before_restore > backup["last_claim"]
+    return lost_at <= second.claimed_at or not knew
 
 
 def _one_call_per_person(world: World) -> Iterator[str]:

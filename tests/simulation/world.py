@@ -56,6 +56,9 @@ class Machine:
     adapter: str = ""
     """Id under which it was registered last."""
 
+    seen_before_restore: int = 0
+    """The highest claim number on its disk when the database was restored."""
+
     daemon: Any = None
 
     @property
@@ -146,9 +149,6 @@ class World(pbx.World):
         self.canceled: set[int] = set()
         self.cancels: list[tuple[float, str]] = []
         """When which live call was canceled."""
-
-        self.seen_before_restore: dict[str, int] = {}
-        """By machine: the highest claim number on its disk when the database was restored."""
 
         self.restored_at: float | None = None
         """The database was restored to an earlier time: what it forgot is nobody's fault here."""
@@ -364,7 +364,8 @@ class World(pbx.World):
             return
         at, snapshot = self.backup
         self.restored_at = self.now
-        self.seen_before_restore = {one.name: one.folder.file.kept().claim_number for one in self.machines}
+        for machine in self.machines:
+            machine.seen_before_restore = machine.folder.file.kept().claim_number
         self.folder_faults += 1
         self.trace("restored", to=f"{at:.3f}")
         self.store.restore(snapshot)
