@@ -142,7 +142,7 @@ class Daemon:
                 dial=self._dial,
                 hang_up=self._hang_up,
                 block=self._dialer.block_unreadable,
-                adopt=lambda calls: self._follower.adopt(calls, ours=False),
+                adopt=lambda calls: self._adopt(calls, ours=False),
                 beat=lambda: self._watchdog.beat("ticker"),
             ),
             clock=clock.boot,
@@ -151,7 +151,7 @@ class Daemon:
 
     async def run(self, stopped: asyncio.Event) -> int:
         """Run until `stopped` is set or a part dies; returns the exit code."""
-        self._follower.adopt(self._opened, ours=True)
+        self._adopt(self._opened, ours=True)
         ticker = asyncio.create_task(self._ticker.run(), name="ticker")
         tasks = {
             ticker,
@@ -230,6 +230,10 @@ class Daemon:
                 await asyncio.sleep(UNASKED_SECONDS)
             else:
                 await self._follower.testify(wanted)
+
+    def _adopt(self, calls: Sequence[OpenCall], *, ours: bool) -> None:
+        settled = self._parts.outbox.settled()
+        self._follower.adopt([call for call in calls if call.row.call_id not in settled], ours=ours)
 
     def _dial(self, rows: tuple[ClaimedRow, ...], since: float) -> None:
         now = self._now()

@@ -12,7 +12,16 @@ from typing import Any, cast
 import pytest
 
 from adapter.cli import main
-from adapter.core.model import ReleaseCause, ReleaseRecord
+from adapter.core.model import (
+    AnsweredMark,
+    CallTimes,
+    Ending,
+    OpenCall,
+    Outcome,
+    OutcomeRecord,
+    ReleaseCause,
+    ReleaseRecord,
+)
 from adapter.daemon import Daemon, Parts
 from adapter.exits import EXIT_BUSY, EXIT_CONFIG, EXIT_WEDGED
 from adapter.settings import read
@@ -73,6 +82,32 @@ async def test_an_outage_is_told_where_it_can_be_read(tmp_path: Path) -> None:
         await outbox.close()
     assert told == ["no answer within 10 s"]
     assert all("no answer" not in str(request.status["problem"]) for request in database.requests)
+
+
+async def test_a_call_whose_end_waits_to_be_told_is_not_looked_for(tmp_path: Path) -> None:
+    """Killed between the outbox and Supabase: the database still holds these calls open."""
+    hand, bell = HandLink(), SilentBell()
+    hand.run = bell.run = _for_ever  # type: ignore[attr-defined]
+    released, ended, open_still, unsure = (OpenCall(row=row(serial), incarnation=1) for serial in range(1, 5))
+    outbox = Outbox(tmp_path / "outbox.sqlite3")
+    await outbox.put(ReleaseRecord(call_id=released.row.call_id, cause=ReleaseCause.PBX_ERROR, reason="shutting down"))
+    for call, outcome in ((ended, Outcome.BUSY), (unsure, Outcome.UNKNOWN)):
+        ending = Ending(outcome=outcome, reason="test", times=CallTimes(ended_at=1000.0))
+        await outbox.put(OutcomeRecord(call_id=call.row.call_id, ending=ending, log_status="failed", trunk=""))
+    await outbox.put(AnsweredMark(call_id=open_still.row.call_id, times=CallTimes(answered_at=1000.0)))
+    database = ScriptedDatabase()
+    database.answers.append(DatabaseAway("no answer yet"))
+    parts = Parts(outbox=outbox, database=cast("Any", database), link=cast("Any", hand), doorbell=cast("Any", bell))
+    daemon = Daemon(read(REQUIRED), parts, 2, (released, ended, open_still, unsure))
+    stop = asyncio.Event()
+    running = asyncio.create_task(daemon.run(stop))
+    try:
+        await asyncio.sleep(0.1)
+        assert daemon.status()["live"] == 2
+    finally:
+        stop.set()
+        await asyncio.wait_for(running, 20)
+        await outbox.close()
 
 
 async def test_a_stop_ends_with_code_0(tmp_path: Path) -> None:

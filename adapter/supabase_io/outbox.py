@@ -19,7 +19,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from adapter.core.model import Record
+from adapter.core.model import Outcome, Record
 from adapter.log import say
 from adapter.supabase_io import outbox_file
 from adapter.supabase_io.outbox_file import Kept, OutboxDamaged, OutboxNewer, Statement
@@ -108,6 +108,14 @@ class Outbox:
     def pending(self, limit: int) -> list[tuple[int, Mapping[str, Any]]]:
         """The oldest records, as `(seq, JSON object)`."""
         return [(seq, item.body) for seq, item in islice(self._items.items(), limit)]
+
+    def settled(self) -> frozenset[str]:
+        """Call ids whose end waits here to be told: nobody needs to look for these calls. `unknown` is no end."""
+        return frozenset(
+            item.body["call_id"]
+            for item in self._items.values()
+            if item.body["kind"] == "release" or item.body.get("outcome", Outcome.UNKNOWN) != Outcome.UNKNOWN
+        )
 
     # -- changes
 
