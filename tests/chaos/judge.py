@@ -247,7 +247,6 @@ def _taken_over(row: Row, mine: Iterable[Blind]) -> str | None:
 
 def _stored(evidence: Evidence) -> Iterator[Finding]:
     told: dict[str, set[str]] = defaultdict(set)
-    released: set[str] = set()
     for name, kept in evidence.outboxes.items():
         if kept.waiting or kept.refused:
             words = f"the outbox of {name} still holds {kept.waiting} records and {kept.refused} refused ones"
@@ -255,8 +254,6 @@ def _stored(evidence: Evidence) -> Iterator[Finding]:
         for record in kept.records:
             if record["kind"] == "outcome":
                 told[record["call_id"]].add(record["outcome"])
-            elif record["kind"] == "release":
-                released.add(record["call_id"])
     logs = {log.call_id: log for log in evidence.logs}
     rows = {row.call_id: row for row in evidence.rows if row.call_id}
     again = sum(sum(row.faults.get(str(kind), 0) for kind in AGAIN) for row in evidence.rows)
@@ -265,10 +262,6 @@ def _stored(evidence: Evidence) -> Iterator[Finding]:
         wanted = outcomes - {"unknown"} or outcomes
         if not stored and outcomes & AGAIN:
             again -= 1  # Its log row went when the row was called again; the row's own counter must know of it.
-            continue
-        if not stored and outcomes == {"unknown"} and call_id in released:
-            # Given back on evidence, which was on its way when the adapter was killed; its next start had a doubt about
-            # the same call, whose row was queued again by then. Nothing is known of it that could be lost.
             continue
         row = rows.get(call_id)
         if not stored or not (stored - {None} <= wanted or (row and row.last_outcome in wanted)):

@@ -104,17 +104,6 @@ def test_evidence_may_replace_unknown_and_nothing_else() -> None:
     assert _kinds(lost) == ["lost outcome"]
 
 
-def test_a_doubt_about_a_call_that_was_given_back_is_no_loss() -> None:
-    """Seen with seed 1: killed while the release waited in the outbox, and the next start judged the same call."""
-    row, call = _row(BUSY, "busy"), _call(BUSY, 100.1, 100.7)
-    doubt = {"kind": "outcome", "call_id": "c0", "outcome": "unknown"}
-    release = {"kind": "release", "call_id": "c0", "cause": "pbx_error", "reason": "shutting down"}
-    assert _kinds(_evidence(row, call, outboxes={"first": Kept(records=(doubt,))})) == ["lost outcome"]
-    assert _kinds(_evidence(row, call, outboxes={"first": Kept(records=(release, doubt))})) == []
-    told = {**doubt, "outcome": "answered"}
-    assert _kinds(_evidence(row, call, outboxes={"first": Kept(records=(release, told))})) == ["lost outcome"]
-
-
 def test_unknown_needs_a_fault_in_reach() -> None:
     row = _row(BUSY, "unknown")
     call = _call(BUSY, 100.1, 100.7)
