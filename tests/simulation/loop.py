@@ -44,6 +44,9 @@ class Process:
         self.name = name
         self.alive = True
         self.stopped_at: float | None = None
+        self.pauses: list[tuple[float, float]] = []
+        """From when to when it stood still."""
+
         self.steps = 0
         self.crash_in: int | None = None
         """Dies before its so-manieth step or write from now."""
@@ -132,6 +135,7 @@ class Process:
         since, self.stopped_at = self.stopped_at, None
         if since is None or not self.alive:
             return
+        self.pauses.append((since, self.loop.now))
         held, self.held = self.held, []
         if slept:
             self.slept += self.loop.now - since

@@ -576,13 +576,15 @@ class World(pbx.World):
         return machine.wanted and machine.name not in self.lost_folders and not others
 
     def watched(self, process: Process, since: float, until: float) -> bool:
-        """This process was logged in to its PBX all that time, and missed nothing there."""
+        """This process was logged in to its PBX all that time, and awake, and missed nothing there."""
         links = self.links.get(process, [])
         before = [up for at, up in links if at < since]
         return (
             bool(before and before[-1])
             and not any(since <= at <= until for at, _ in links)
             and not any(since <= at <= until for at in self.disturbances.get(process, ()))
+            and not any(begun <= until and ended >= since for begun, ended in process.pauses)
+            and process.stopped_at is None
         )
 
     def holders(self) -> Iterable[Machine]:
