@@ -283,7 +283,9 @@ def _unsent_is_released(world: World) -> Iterator[str]:
         if world.stored(call.call_id) != Outcome.UNKNOWN or any(call.call_id in sim.accepted for sim in world.pbxs):
             continue
         machine = world.processes[call.process][0]
-        restarted = any(at > call.claimed_at - NOTICED_SECONDS for at in machine.pbx.downs)
+        # The row carries the start of the PBX that its claimant knew: an old one, if its connection is dead unnoticed.
+        login = max((at for at, up in world.links.get(call.process, ()) if up and at <= call.claimed_at), default=0.0)
+        restarted = any(at > min(login, call.claimed_at - NOTICED_SECONDS) for at in machine.pbx.downs)
         if not restarted and world.came_back_for(call) and not _went_back(world, call):
             yield f"{call.call_id} was never executed, its claimant came back, and yet it ended as unknown"
 
