@@ -2347,6 +2347,21 @@ as $$
   select case when n.is_called then n.last_value else 0 end from public.call_claim_number n
 $$;
 
+-- A call in the air as it is told to an adapter that did not place it, or in an earlier run.
+create or replace function public.call_opened(p_row public.call_queue)
+returns jsonb
+language sql stable
+set search_path = ''
+as $$
+  select jsonb_build_object(
+    'row', public.call_claimed(p_row),
+    'incarnation', p_row.incarnation,
+    'originated_at', p_row.originated_at,
+    'answered_at', p_row.answered_at,
+    'cancel_requested', p_row.cancel_requested
+  )
+$$;
+
 -- Calls in the air as an adapter finds them at its start (`p_pbx` null: those it claimed) or at a take-over (those that
 -- others claimed through this PBX).
 create or replace function public.call_open(p_adapter uuid, p_pbx text)
@@ -2354,19 +2369,7 @@ returns jsonb
 language sql volatile security definer
 set search_path = ''
 as $$
-  select coalesce(
-    jsonb_agg(
-      jsonb_build_object(
-        'row', public.call_claimed(q),
-        'incarnation', q.incarnation,
-        'originated_at', q.originated_at,
-        'answered_at', q.answered_at,
-        'cancel_requested', q.cancel_requested
-      )
-      order by q.claim_number
-    ),
-    '[]'
-  )
+  select coalesce(jsonb_agg(public.call_opened(q) order by q.claim_number), '[]')
   from public.call_queue q
   where q.status in ('dialing', 'talking') and q.outcome is null
     and case when p_pbx is null then q.adapter = p_adapter else q.pbx = p_pbx and q.adapter <> p_adapter end
@@ -2739,7 +2742,7 @@ begin
         'call_number_v1', 'call_national', 'call_local_form', 'call_handler_word', 'call_merged', 'call_log_lock',
         'call_log_end', 'call_end_uncalled', 'call_room_made', 'call_settle', 'call_settle_held', 'call_end',
         'call_release', 'call_record', 'call_sweep_row', 'call_housekeep', 'call_lane_due', 'call_turns_refresh', 'call_turns_repair',
-        'call_claimed', 'call_claim_row', 'call_claim', 'call_lock', 'call_highest_claim', 'call_open', 'call_register_v1',
+        'call_claimed', 'call_claim_row', 'call_claim', 'call_lock', 'call_highest_claim', 'call_opened', 'call_open', 'call_register_v1',
         'call_heartbeat', 'call_sync_v1', 'call_cancel_v1', 'call_at_work'
       ])
   loop
@@ -3424,7 +3427,7 @@ notify pgrst, 'reload schema';
 -- It learns which of them the database does not know the end of, and tells those (call_sync_v1); all others it forgets.
 
 -- Of the calls asked about (at most 200), those through this adapter's PBX whose end is not known here: live ones, and
--- such as ended as unknown. In the shape of call_open. It changes nothing and takes no lock: a call that is told twice
+-- such as ended as unknown. In the shape of call_opened. It changes nothing and takes no lock: a call that is told twice
 -- counts once.
 create or replace function public.call_witness_v1(p_adapter uuid, p_calls jsonb)
 returns jsonb
@@ -3442,19 +3445,7 @@ begin
   end if;
   v_asked := array(select c::uuid from jsonb_array_elements_text(p_calls) c limit 200);
   return jsonb_build_object('open', (
-    select coalesce(
-      jsonb_agg(
-        jsonb_build_object(
-          'row', public.call_claimed(q),
-          'incarnation', q.incarnation,
-          'originated_at', q.originated_at,
-          'answered_at', q.answered_at,
-          'cancel_requested', q.cancel_requested
-        )
-        order by q.claim_number
-      ),
-      '[]'
-    )
+    select coalesce(jsonb_agg(public.call_opened(q) order by q.claim_number), '[]')
     from public.call_queue q
     where q.call_id = any (v_asked)
       and q.pbx = (select a.pbx from public.call_adapters a where a.adapter = p_adapter)

@@ -21,6 +21,21 @@ as $$
   select case when n.is_called then n.last_value else 0 end from public.call_claim_number n
 $$;
 
+-- A call in the air as it is told to an adapter that did not place it, or in an earlier run.
+create or replace function public.call_opened(p_row public.call_queue)
+returns jsonb
+language sql stable
+set search_path = ''
+as $$
+  select jsonb_build_object(
+    'row', public.call_claimed(p_row),
+    'incarnation', p_row.incarnation,
+    'originated_at', p_row.originated_at,
+    'answered_at', p_row.answered_at,
+    'cancel_requested', p_row.cancel_requested
+  )
+$$;
+
 -- Calls in the air as an adapter finds them at its start (`p_pbx` null: those it claimed) or at a take-over (those that
 -- others claimed through this PBX).
 create or replace function public.call_open(p_adapter uuid, p_pbx text)
@@ -28,19 +43,7 @@ returns jsonb
 language sql volatile security definer
 set search_path = ''
 as $$
-  select coalesce(
-    jsonb_agg(
-      jsonb_build_object(
-        'row', public.call_claimed(q),
-        'incarnation', q.incarnation,
-        'originated_at', q.originated_at,
-        'answered_at', q.answered_at,
-        'cancel_requested', q.cancel_requested
-      )
-      order by q.claim_number
-    ),
-    '[]'
-  )
+  select coalesce(jsonb_agg(public.call_opened(q) order by q.claim_number), '[]')
   from public.call_queue q
   where q.status in ('dialing', 'talking') and q.outcome is null
     and case when p_pbx is null then q.adapter = p_adapter else q.pbx = p_pbx and q.adapter <> p_adapter end

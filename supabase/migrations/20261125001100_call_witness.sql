@@ -2,7 +2,7 @@
 -- It learns which of them the database does not know the end of, and tells those (call_sync_v1); all others it forgets.
 
 -- Of the calls asked about (at most 200), those through this adapter's PBX whose end is not known here: live ones, and
--- such as ended as unknown. In the shape of call_open. It changes nothing and takes no lock: a call that is told twice
+-- such as ended as unknown. In the shape of call_opened. It changes nothing and takes no lock: a call that is told twice
 -- counts once.
 create or replace function public.call_witness_v1(p_adapter uuid, p_calls jsonb)
 returns jsonb
@@ -20,19 +20,7 @@ begin
   end if;
   v_asked := array(select c::uuid from jsonb_array_elements_text(p_calls) c limit 200);
   return jsonb_build_object('open', (
-    select coalesce(
-      jsonb_agg(
-        jsonb_build_object(
-          'row', public.call_claimed(q),
-          'incarnation', q.incarnation,
-          'originated_at', q.originated_at,
-          'answered_at', q.answered_at,
-          'cancel_requested', q.cancel_requested
-        )
-        order by q.claim_number
-      ),
-      '[]'
-    )
+    select coalesce(jsonb_agg(public.call_opened(q) order by q.claim_number), '[]')
     from public.call_queue q
     where q.call_id = any (v_asked)
       and q.pbx = (select a.pbx from public.call_adapters a where a.adapter = p_adapter)
