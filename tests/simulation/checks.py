@@ -168,8 +168,8 @@ def _outcomes_stored(world: World) -> Iterator[str]:
         invites = world.carrier.of(call.call_id)
         words = [word for _, machine, word in (*call.synced, *call.told) if machine in world.kept_folders()]
         known = {word for word in words if word != Outcome.UNKNOWN}
-        for word in {word for _, _, word in call.synced} - {Outcome.UNKNOWN}:
-            if not _is_true(world, call, invites, Outcome(word)):
+        for teller, word in {(teller, word) for _, teller, word in call.synced if word != Outcome.UNKNOWN}:
+            if not _is_true(world, call, invites, Outcome(word), teller):
                 seen = [f"{i.story.name}, ended by {i.end}" for i in invites]
                 yield f"{call.call_id} was told as {word}; the carrier: {seen or 'never saw it'}"
         ended = invites[-1].ended_at if invites else 0.0
@@ -187,7 +187,7 @@ def _by_handler(world: World, call: Call, stored: str) -> bool:
     return stored == Outcome.VOICEMAIL and world.words.get(call.call_id) in HANDLERS_NO
 
 
-def _is_true(world: World, call: Call, invites: list[Invite], told: Outcome) -> bool:
+def _is_true(world: World, call: Call, invites: list[Invite], told: Outcome, teller: str) -> bool:
     """Did the carrier do that?"""
     if told is Outcome.BLOCKED:
         return not invites
@@ -200,7 +200,7 @@ def _is_true(world: World, call: Call, invites: list[Invite], told: Outcome) -> 
         return truth(invite) is told or call.row_id in world.canceled | world.touched
     if {told, truth(invite)} == {Outcome.NO_REPLY, Outcome.NO_ANSWER}:
         # Both spend a try, and are tried again alike; whether it rang may have been missed.
-        return _missed(world, call, call.claimed_at - NOTICED_SECONDS, world.now)
+        return _missed(world, call, call.claimed_at - NOTICED_SECONDS, world.now, witness=teller)
     answered = told in {Outcome.ANSWERED, Outcome.AI_FAILED} and invite.answered_at is not None
     return truth(invite) is told or answered
 
@@ -224,10 +224,10 @@ def _unknown_only_in_the_dark(world: World) -> Iterator[str]:
             yield f"{call.call_id} ended as unknown though nothing was missed between {since:.1f} and {until:.1f}"
 
 
-def _missed(world: World, call: Call, since: float, until: float) -> bool:
-    """Was anything missed, or may have been, where this call was claimed?"""
+def _missed(world: World, call: Call, since: float, until: float, *, witness: str = "") -> bool:
+    """Was anything missed, or may have been, where this call was claimed, or by this machine that tells of it?"""
     machine = world.processes[call.process][0]
-    owners = [process for process, (one, _, _) in world.processes.items() if one is machine]
+    owners = [process for process, (one, _, _) in world.processes.items() if one is machine or one.name == witness]
     return any(since <= at <= until for what in (*owners, machine.pbx) for at in world.disturbances.get(what, ()))
 
 
