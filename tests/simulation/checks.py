@@ -212,6 +212,8 @@ def _unknown_only_in_the_dark(world: World) -> Iterator[str]:
             continue
         if world.restored_at is not None and call.claimed_at < world.restored_at:
             continue  # The database forgot what it had been told.
+        if world.deaths.get(call.process, math.inf) <= call.claimed_at:
+            continue  # Claimed late for somebody dead: only that one could have said that it was never sent.
         if any(machine not in world.kept_folders() for _, machine, _ in (*call.synced, *call.told)):
             continue  # The outcome was seen, and went with its disk before Supabase could be told.
         invites = world.carrier.of(call.call_id)
