@@ -404,6 +404,14 @@ def _no_call_into_a_void(world: World) -> Iterator[str]:
             yield f"{call_id} was placed though the AI's extension had long been gone"
 
 
+# Promise 8
+
+
+def _dialed_within_a_sweep(world: World) -> Iterator[str]:
+    """What could be claimed is claimed within the sweep interval, whatever Realtime does."""
+    yield from world.due.late.values()
+
+
 # Counters and leaks
 
 
@@ -485,6 +493,7 @@ CHECKS = (
     _claims_by_the_holder,
     _outbox_goes_first,
     _no_call_into_a_void,
+    _dialed_within_a_sweep,
     _counters_agree,
     _nothing_leaks,
     _nothing_refused,

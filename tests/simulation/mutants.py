@@ -31,6 +31,7 @@ from adapter.pbx.guards import Guards
 from adapter.pbx.replies import Order
 from adapter.supabase_io import outbox_file
 from adapter.supabase_io.database import SyncReply, SyncRequest
+from adapter.supabase_io.doorbell import BellState
 from adapter.supabase_io.outbox import Outbox
 from adapter.supabase_io.records import encode
 from adapter.supabase_io.statedir import Identity, StateDir
@@ -233,6 +234,27 @@ def _deaf_to_cancels(self: Ticker, reply: SyncReply) -> None:
     _commands(self, replace(reply, hangups=()))
 
 
+_turn, _wait = Ticker._turn, Ticker._wait
+
+
+async def _claims_when_rung(self: Ticker, *, rung: bool) -> None:
+    """A sweep renews the lease and takes no row; only the bell does."""
+    heard = rung or self._trail_at is not None
+    with replaced(self, "_room", self._room if heard else lambda: 0):
+        await _turn(self, rung=rung)
+
+
+TRUSTED_SECONDS = 30.0
+"""Long enough to be no sweep, short enough to keep the lease of a minute."""
+
+
+async def _trusts_the_bell(self: Ticker) -> bool:
+    """A bell that says it is live is believed, and the sweep left for now and then."""
+    live = self._doorbell.status.state is BellState.LIVE
+    with replaced(self, "_sweep", TRUSTED_SECONDS if live else self._sweep):
+        return await _wait(self)
+
+
 # The daemon
 
 
@@ -365,6 +387,8 @@ MUTANTS = (
     Mutant("database that went back in time believed", 126, _patch(Ticker, "_check_time", _never_back_in_time)),
     Mutant("take-over not heard", 152, _patch(Ticker, "_commands", _deaf_to_takeovers)),
     Mutant("cancel not heard", 6, _patch(Ticker, "_commands", _deaf_to_cancels)),
+    Mutant("sweep that takes no rows", 1, _patch(Ticker, "_turn", _claims_when_rung)),
+    Mutant("sweep left to a bell that says it is live", 1, _patch(Ticker, "_wait", _trusts_the_bell)),
     Mutant(
         "hang-up of any leg taken as the end", 1, _patch(life, "_HANDLERS", {**life._HANDLERS, "Hangup": _any_leg_ends})
     ),

@@ -53,6 +53,7 @@ class Around(Protocol):
     """What this module needs of the world."""
 
     store: Any
+    due: Any
     project_down: bool
 
     @property
@@ -145,7 +146,13 @@ class SimDatabase:
                 self._world.went_ahead(self._process, reply)
             return reply
 
-        synced: SyncReply = await self._call((adapter, incarnation), execute)
+        self._world.due.asks(self._process, self._identity)
+        try:
+            synced: SyncReply = await self._call((adapter, incarnation), execute)
+        except DatabaseAway:
+            self._world.due.failed(self._process)
+            raise
+        self._world.due.answered(self._process, full=0 < request.room <= len(synced.rows))
         return synced
 
     async def witness(self, calls: Sequence[str]) -> tuple[OpenCall, ...]:

@@ -20,6 +20,7 @@ from adapter.supabase_io.database import Registered, SyncReply
 from tests.simulation import network, pbx
 from tests.simulation.carrier import Carrier
 from tests.simulation.disk import FOLDERS, Folder
+from tests.simulation.due import Due
 from tests.simulation.loop import Process, TimerHandle, VirtualLoop
 from tests.simulation.network import Line, Reply, SimDoorbell
 from tests.simulation.pbx import PBXS, TRUNK, Connection, SimPbx
@@ -163,6 +164,7 @@ class World(pbx.World):
         self.unflushed: list[str] = []
         """What was claimed or taken over before an outbox was flushed."""
 
+        self.due = Due(self)
         network.WORLD.append(self)
 
     # -- time and chance

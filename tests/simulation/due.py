@@ -1,0 +1,139 @@
+"""Promise 8: who could have claimed a row, and since when. Whatever Realtime does, a sweep finds what is due.
+
+Each second the world looks which rows could be claimed by whom: the row is due, its person is free, the limits of its
+user and PBX leave room, and the adapter says itself that it is ready and has room, holds the PBX (or may take it), and
+gets its answers. A row that the same adapter could have claimed for a whole sweep interval, without a second in between
+in which it could not, should have been claimed. No fault of Realtime is an excuse, and no other one by its mere name.
+"""
+
+from collections import Counter
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from tests.simulation.loop import Process
+from tests.simulation.store import LEASE_SECONDS, Row
+from tests.simulation.store_tables import LIVE
+
+if TYPE_CHECKING:
+    from tests.simulation.world import Machine, World
+
+LOOK_SECONDS = 1.0
+
+MARGIN_SECONDS = 2.0
+"""Above the sweep interval: the answer to the last request and the way of the next one, each 0.8 s at most."""
+
+ANSWER_SECONDS = 1.0
+"""A request that is under way for longer has been lost."""
+
+BACK_OFF_SECONDS = 16.0
+"""After a failed request the next one comes this late at most (15 s, `Ticker._ask`)."""
+
+
+class Due:
+    """What this world knows about rows that wait."""
+
+    def __init__(self, world: "World") -> None:
+        self._world = world
+        self._since: dict[tuple[int, Process], float] = {}
+        """Since when this row could be claimed by that process."""
+
+        self._asked: dict[Process, float] = {}
+        """When it sent the request whose answer is not in."""
+
+        self._failed: dict[Process, float] = {}
+        """When its last request failed, unless one was answered since."""
+
+        self._who: dict[Process, tuple[str, int]] = {}
+        self._full: dict[Process, float] = {}
+        """When it last got as many rows as it had asked for."""
+
+        self.late: dict[tuple[int, Process], str] = {}
+        """Rows that waited for too long, in words."""
+
+        world.later(LOOK_SECONDS, self._look)
+
+    # What the line tells
+
+    def asks(self, process: Process, who: tuple[str, int]) -> None:
+        """A request goes out."""
+        self._asked[process], self._who[process] = self._world.now, who
+
+    def answered(self, process: Process, *, full: bool) -> None:
+        """Its answer is in; `full`: it brought as many rows as there was room for."""
+        self._asked.pop(process, None)
+        self._failed.pop(process, None)
+        if full:
+            self._full[process] = self._world.now
+
+    def failed(self, process: Process) -> None:
+        """It was given up, or its answer was bad."""
+        self._asked.pop(process, None)
+        self._failed[process] = self._world.now
+
+    # What is seen each second
+
+    def _look(self) -> None:
+        world = self._world
+        world.later(LOOK_SECONDS, self._look)
+        waiting = [row for row in world.store.tables.open.values() if self._is_due(row)]
+        found: dict[tuple[int, Process], float] = {}
+        if waiting and world.restored_at is None:  # After a restore nothing is claimed until an operator has acted.
+            for process, machine in self._able():
+                sweep = float(machine.settings["SWEEP_SECONDS"])
+                for row in self._within_limits(waiting, machine):
+                    at = row.id, process
+                    since = found[at] = max(self._since.get(at, world.now), self._changed(process))
+                    if world.now - since > sweep + MARGIN_SECONDS:
+                        words = f"row {row.id} could be claimed by {process.name} from {since:.1f} to {world.now:.1f}"
+                        self.late.setdefault(at, words)
+        self._since = found
+
+    def _is_due(self, row: Row) -> bool:
+        now = self._world.clock
+        return row.status == "queued" and row.not_before <= now < row.expires_at and row.e164 is not None
+
+    def _within_limits(self, waiting: list[Row], machine: "Machine") -> Iterator[Row]:
+        rows = self._world.store.tables.open.values()
+        if sum(row.in_air and row.pbx == machine.pbx.name for row in rows) >= int(machine.settings["MAX_CALLS"]):
+            return
+        per_user = Counter(row.user_id for row in rows if row.in_air)
+        busy = {row.e164 for row in rows if row.status in LIVE}
+        for row in waiting:
+            if per_user[row.user_id] < int(machine.settings["MAX_CALLS_PER_USER"]) and row.e164 not in busy:
+                yield row
+
+    def _able(self) -> Iterator[tuple[Process, "Machine"]]:
+        for machine in self._world.machines:
+            process, daemon = machine.process, machine.daemon
+            if process is None or daemon is None or not process.alive or process.stopped_at is not None:
+                continue
+            heard = self._hears(process) and self._may_claim(process, machine)
+            if heard and process.context.run(daemon._room) > 0 and daemon._ticker.went_back is None:
+                yield process, machine
+
+    def _hears(self, process: Process) -> bool:
+        """Does it get its answers?"""
+        now = self._world.now
+        asked, failed = self._asked.get(process, now), self._failed.get(process, -BACK_OFF_SECONDS)
+        return now - asked <= ANSWER_SECONDS and now - failed >= BACK_OFF_SECONDS
+
+    def _may_claim(self, process: Process, machine: "Machine") -> bool:
+        """Is it the one that dials through its PBX, or the one that may take it with its next request?"""
+        tables, now = self._world.store.tables, self._world.clock
+        name, run = self._who.get(process, ("", 0))
+        me, held = tables.adapters.get(name), tables.pbxs.get(machine.pbx.name)
+        if me is None or me.incarnation != run:
+            return False
+        if held is None or held.holder in {None, name}:
+            return True
+        lapsed = held.lease_until is not None and held.lease_until <= now
+        return lapsed and me.ready_since is not None and me.ready_since <= now - LEASE_SECONDS
+
+    def _changed(self, process: Process) -> float:
+        """When it last logged in, came out of a standstill, or had no more room."""
+        links, pauses = self._world.links.get(process), process.pauses
+        return max(
+            links[-1][0] if links else 0.0,
+            pauses[-1][1] if pauses else 0.0,
+            self._full.get(process, 0.0),
+        )
