@@ -7,6 +7,8 @@ from pathlib import Path
 import pytest
 
 from adapter.settings import SETTINGS
+from tests.simulation.checks import CHECK_NAMES
+from tests.simulation.mutants import MUTANT_NAMES
 
 ROOT = Path(__file__).parents[1]
 
@@ -23,6 +25,13 @@ def test_every_test_that_a_page_names_exists(page: str) -> None:
     }
     assert len(named) > 20
     assert named <= found, sorted(named - found)
+
+
+def test_every_check_and_every_deliberate_fault_of_the_simulation_stands_with_a_promise() -> None:
+    rows = re.findall(r"^\| (.+) \| (`.+`) \| (.+) \|$", (ROOT / "docs/guarantees.md").read_text("utf-8"), re.MULTILINE)
+    assert [promise.split(",")[0] for promise, _, _ in rows] == [*"12345678", "all of them"]
+    assert sorted(name for _, names, _ in rows for name in re.findall(r"`(\w+)`", names)) == sorted(CHECK_NAMES)
+    assert sorted(name for _, _, names in rows for name in names.split("; ")) == sorted(MUTANT_NAMES)
 
 
 TRAPS = {"RT": 27, "PG": 22, "AMI": 28, "TEN": 8, "ENV": 5, "TST": 3}

@@ -2,7 +2,7 @@
 
 import math
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from itertools import pairwise
 from typing import Any
 
@@ -57,7 +57,12 @@ AGAIN = frozenset(outcome for outcome, rule in RULES.items() if rule.retry is Re
 
 def look(world: World) -> list[str]:
     """Everything that is wrong in this world."""
-    return [f"{check.__name__.strip('_')}: {words}" for check in CHECKS for words in check(world)]
+    return [f"{_name(check)}: {words}" for check in CHECKS for words in check(world)]
+
+
+def _name(check: Callable[..., object]) -> str:
+    """Under which it tells what it found."""
+    return check.__name__.strip("_")
 
 
 def _uncaught(world: World) -> Iterator[str]:
@@ -500,3 +505,6 @@ CHECKS = (
     _no_operator_needed,
     _adapters_come_back,
 )
+
+CHECK_NAMES = tuple(_name(check) for check in CHECKS)
+"""As docs/guarantees.md names them."""

@@ -403,3 +403,6 @@ MUTANTS = (
     Mutant("AI not looked for", 31, _patch(adapter.pbx.link, "look", _no_guard)),
 )
 """Every switch."""
+
+MUTANT_NAMES = tuple(mutant.name for mutant in MUTANTS)
+"""As docs/guarantees.md names them."""
