@@ -219,6 +219,8 @@ def _unknown_only_in_the_dark(world: World) -> Iterator[str]:
             continue  # The database forgot what it had been told.
         if world.deaths.get(call.process, math.inf) <= call.claimed_at:
             continue  # Claimed late for somebody dead: only that one could have said that it was never sent.
+        if _by_a_dead_link(world, call):
+            continue
         if any(machine not in world.kept_folders() for _, machine, _ in (*call.synced, *call.told)):
             continue  # The outcome was seen, and went with its disk before Supabase could be told.
         invites = world.carrier.of(call.call_id)
@@ -290,11 +292,18 @@ def _unsent_is_released(world: World) -> Iterator[str]:
         if world.stored(call.call_id) != Outcome.UNKNOWN or any(call.call_id in sim.accepted for sim in world.pbxs):
             continue
         machine = world.processes[call.process][0]
-        # The row carries the start of the PBX that its claimant knew: an old one, if its connection is dead unnoticed.
-        login = max((at for at, up in world.links.get(call.process, ()) if up and at <= call.claimed_at), default=0.0)
-        restarted = any(at > min(login, call.claimed_at - NOTICED_SECONDS) for at in machine.pbx.downs)
+        restarted = _by_a_dead_link(world, call) or any(
+            at > call.claimed_at - NOTICED_SECONDS for at in machine.pbx.downs
+        )
         if not restarted and world.came_back_for(call) and not _went_back(world, call):
             yield f"{call.call_id} was never executed, its claimant came back, and yet it ended as unknown"
+
+
+def _by_a_dead_link(world: World, call: Call) -> bool:
+    """The PBX has restarted since its claimant logged in, who had not noticed: the row carries the start of the old one,
+    and so the journal of the new one proves nothing about it."""
+    login = max((at for at, up in world.links.get(call.process, ()) if up and at <= call.claimed_at), default=0.0)
+    return any(at > login for at in world.processes[call.process][0].pbx.downs if at <= call.claimed_at)
 
 
 def _went_back(world: World, call: Call) -> bool:

@@ -6,6 +6,7 @@ gets its answers. A row that the same adapter could have claimed for a whole swe
 in which it could not, should have been claimed. No fault of Realtime is an excuse, and no other one by its mere name.
 """
 
+import math
 from collections import Counter
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
@@ -41,7 +42,8 @@ class Due:
         """When it sent the request whose answer is not in."""
 
         self._failed: dict[Process, float] = {}
-        """When its last request failed, unless one was answered since."""
+        """When by its own clock (which stands while the machine sleeps) its last request failed, unless one was answered
+        since."""
 
         self._who: dict[Process, tuple[str, int]] = {}
         self._full: dict[Process, float] = {}
@@ -68,7 +70,7 @@ class Due:
     def failed(self, process: Process) -> None:
         """It was given up, or its answer was bad."""
         self._asked.pop(process, None)
-        self._failed[process] = self._world.now
+        self._failed[process] = self._world.now - process.slept
 
     # What is seen each second
 
@@ -114,8 +116,8 @@ class Due:
     def _hears(self, process: Process) -> bool:
         """Does it get its answers?"""
         now = self._world.now
-        asked, failed = self._asked.get(process, now), self._failed.get(process, -BACK_OFF_SECONDS)
-        return now - asked <= ANSWER_SECONDS and now - failed >= BACK_OFF_SECONDS
+        asked, failed = self._asked.get(process, now), self._failed.get(process, -math.inf)
+        return now - asked <= ANSWER_SECONDS and now - process.slept - failed >= BACK_OFF_SECONDS
 
     def _may_claim(self, process: Process, machine: "Machine") -> bool:
         """Is it the one that dials through its PBX, or the one that may take it with its next request?"""
