@@ -296,7 +296,7 @@ class Follower:
 
     async def _settle_one(self, doubt: Doubt, channels: Sequence[Channel]) -> None:
         call_id = doubt.call.row.call_id
-        alive = any(channel.linkedid == call_id for channel in channels)
+        alive = call_id in self._board and self._board.is_listed(call_id, channels)
         entry = None if alive else await self._link.journal(slot_of(doubt.call.row.claim_number))
         now = self._clock()
         call = self._board.get(call_id)

@@ -143,11 +143,26 @@ async def test_own_calls_are_not_watched_twice() -> None:
         assert desk.follower.unsure_of() == ()
 
 
+async def test_a_call_so_young_that_it_is_not_listed_yet_is_not_told_as_over() -> None:
+    async with _desk() as desk:
+        await _rings_and_is_answered(desk)
+        desk.link.messages.put_nowait(Down(1, "cut"))
+        desk.link.come_up()
+        await _heard(desk)
+        desk.link.live = (leg(CALL, up=True),)
+        desk.follower.adopt([ANSWERED], ours=False)
+        await desk.until(lambda: desk.follower.in_doubt == 0)
+        assert desk.records == []
+        assert desk.follower.in_air == 1
+
+
 async def test_an_answered_call_that_ended_while_the_link_was_down_is_told_to_its_last_proof_of_life() -> None:
     async with _desk() as desk:
         await _rings_and_is_answered(desk)
         desk.link.messages.put_nowait(Event(event("Newchannel", row(8).call_id, 1008.0)))
         desk.link.messages.put_nowait(Down(1, "cut"))
+        await _heard(desk)
+        desk.now += 9.0
         desk.link.come_up()
         await _heard(desk)
         desk.follower.adopt([ANSWERED], ours=False)

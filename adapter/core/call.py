@@ -47,7 +47,7 @@ waiting.
 """
 
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
 
@@ -366,19 +366,15 @@ def on_seen(call: Call, channels: Iterable[Channel], now: float) -> Call:
     """Take in a list of live legs (`CoreShowChannels`); those of other calls are ignored.
 
     A list without our trunk leg proves nothing yet, for a leg just made is not listed: the caller decides
-    when a call is called absent and says `on_gone`. But a list with other legs of ours and without a trunk
-    leg that was known means that the callee is gone, if MikoPBX cannot be about to try its next route.
+    when a call is called absent (`is_listed`) and says `on_gone`.
     """
     if call.phase is Phase.ENDED:
         return call
-    ours = [c for c in channels if c.linkedid == call.call_id and c.uniqueid not in call.down]
-    call = replace(call, gap=True, living=frozenset(c.uniqueid for c in ours))
-    trunk = next((c for c in ours if c.uniqueid == call.trunk_leg), None) or next(
-        (c for c in ours if _is_trunk_name(call, c.name)), None
-    )
+    ours = _legs_of(call, channels)
+    kept = call.living & {call.trunk_leg}
+    call = replace(call, gap=True, living=kept | {c.uniqueid for c in ours})
+    trunk = _trunk_leg_among(call, ours)
     if trunk is None:
-        if ours and call.trunk_leg and (call.form is Form.TRUNK or call.answered_at is not None):
-            return on_gone(call, now, "the callee's leg was gone when the PBX was reached again")
         return call
     at = _pbx_time(call, now)
     before = call
@@ -398,6 +394,15 @@ def on_seen(call: Call, channels: Iterable[Channel], now: float) -> Call:
         call, rang = _ring(call, at)
         moved = rang or moved
     return _move(call, moved or Input.LEG, now)
+
+
+def is_listed(call: Call, channels: Iterable[Channel]) -> bool:
+    """Does this list of live legs show the call alive? Other legs of ours without a trunk leg that was known mean that
+    the callee is gone, if MikoPBX cannot be about to try its next route."""
+    ours = _legs_of(call, channels)
+    if call.trunk_leg and (call.form is Form.TRUNK or call.answered_at is not None):
+        return _trunk_leg_among(call, ours) is not None
+    return bool(ours)
 
 
 def on_gone(call: Call, now: float, why: str) -> Call:
@@ -572,6 +577,16 @@ def _is_trunk_name(call: Call, name: str) -> bool:
     if call.form is Form.ROUTE:
         return name.startswith(PROVIDERS)
     return name.startswith(f"PJSIP/{call.trunk}-")
+
+
+def _legs_of(call: Call, channels: Iterable[Channel]) -> list[Channel]:
+    return [c for c in channels if c.linkedid == call.call_id and c.uniqueid not in call.down]
+
+
+def _trunk_leg_among(call: Call, ours: Sequence[Channel]) -> Channel | None:
+    known = (c for c in ours if c.uniqueid == call.trunk_leg)
+    named = (c for c in ours if _is_trunk_name(call, c.name))
+    return next(known, None) or next(named, None)
 
 
 def _leg(call: Call, name: str, uniqueid: str, at: float, *, routed: bool = False) -> _Heard:

@@ -110,9 +110,7 @@ class Board:
 
     def on_seen(self, channels: Iterable[Channel], now: float) -> tuple[Change, ...]:
         """The list of all live legs after a login. Calls without a leg stay: see `absent`."""
-        by_call: dict[str, list[Channel]] = {}
-        for channel in channels:
-            by_call.setdefault(channel.linkedid, []).append(channel)
+        by_call = _by_call(channels)
         return tuple(
             change
             for call in tuple(self._calls.values())
@@ -124,10 +122,14 @@ class Board:
         call = self._calls.get(call_id)
         return () if call is None else self._keep(life.on_seen(call, channels, now))
 
+    def is_listed(self, call_id: str, channels: Iterable[Channel]) -> bool:
+        """Does this list show the call alive? Raises KeyError for one that is not on the board."""
+        return life.is_listed(self._calls[call_id], channels)
+
     def absent(self, channels: Iterable[Channel]) -> tuple[Call, ...]:
-        """Calls on the board that have no leg in this list."""
-        seen = {channel.linkedid for channel in channels}
-        return tuple(call for call in self._calls.values() if call.call_id not in seen)
+        """Calls on the board that this list does not show alive."""
+        by_call = _by_call(channels)
+        return tuple(call for call in self._calls.values() if not life.is_listed(call, by_call.get(call.call_id, ())))
 
     def on_gone(self, call_id: str, now: float, why: str) -> tuple[Change, ...]:
         """This call is certainly off the PBX and its end was not seen."""
@@ -143,3 +145,10 @@ class Board:
         if before.answered_at is None and call.answered_at is not None:
             return (AnsweredMark(call_id=call.call_id, times=call.times),)
         return ()
+
+
+def _by_call(channels: Iterable[Channel]) -> dict[str, list[Channel]]:
+    by_call: dict[str, list[Channel]] = {}
+    for channel in channels:
+        by_call.setdefault(channel.linkedid, []).append(channel)
+    return by_call

@@ -31,6 +31,10 @@ would call an end that it missed `unknown`."""
 ASK_MOST = 200
 """Calls in one question: as many as records in one request (`ticker.BATCH`)."""
 
+LISTED_AFTER = 5.0
+"""Seconds after its start in which a call may be missing in a list of live legs: a leg just made is not listed yet. On
+an idle PBX lists lag by well below a second; the follower, who can ask again, waits for `recovery.SETTLE` instead."""
+
 MOST_LIVES = 10_000
 """Lives and endings kept, of each. Far beyond what one PBX carries; some 20 MB at worst."""
 
@@ -84,7 +88,12 @@ class Witness:
                 self._add(call_id, channel.name, now, gap=True)
         self._keep(self._board.on_seen(channels, now), now)
         for call in self._board.absent(channels):
-            self._keep(self._board.on_gone(call.call_id, now, "the call was over when the PBX was reached again"), now)
+            if now - call.started_at < LISTED_AFTER:
+                self._board.drop(call.call_id)  # A leg just made is not listed yet: of this call we know nothing.
+                self._forget(call.call_id)
+            else:
+                why = "the call was over when the PBX was reached again"
+                self._keep(self._board.on_gone(call.call_id, now, why), now)
 
     def on_lost(self, now: float) -> None:
         """The link is lost."""

@@ -580,7 +580,18 @@ def test_a_call_whose_channel_event_was_missed_is_found_in_the_list() -> None:
 def test_an_empty_list_proves_nothing_yet() -> None:
     call = life.on_seen(run(new(), lost(1)), (), NOW + 2)
     assert call.phase is Phase.DIALING
-    assert life.on_seen(call, (listed(name="PJSIP/201-1", uniqueid="x"),), NOW + 2).phase is Phase.ENDED
+    assert not life.is_listed(call, ())
+    assert life.is_listed(call, (listed(),))
+    assert not life.is_listed(call, (listed(linkedid=OTHER),))
+
+
+def test_a_list_without_the_trunk_leg_that_was_known_is_for_the_caller_to_believe() -> None:
+    """It may be a leg just made that is not listed yet: in a simulated world an answered call was ended by it."""
+    of_the_ai = (listed(name="PJSIP/201-1", uniqueid="x"),)
+    call = life.on_seen(run(new(), lost(1)), of_the_ai, NOW + 2)
+    assert (call.phase, call.trunk_leg in call.living) == (Phase.DIALING, True)
+    assert not life.is_listed(call, of_the_ai)
+    assert life.is_listed(begin(), of_the_ai), "which leg is the callee's was not known"
 
 
 def test_legs_of_the_ai_alone_prove_nothing_while_the_trunk_leg_is_not_known() -> None:

@@ -300,8 +300,8 @@ def _unsent_is_released(world: World) -> Iterator[str]:
 
 
 def _by_a_dead_link(world: World, call: Call) -> bool:
-    """The PBX has restarted since its claimant logged in, who had not noticed: the row carries the start of the old one,
-    and so the journal of the new one proves nothing about it."""
+    """The PBX has restarted since its claimant logged in, who had not noticed: the row carries the start of the old
+    one, and so the journal of the new one proves nothing about it."""
     login = max((at for at, up in world.links.get(call.process, ()) if up and at <= call.claimed_at), default=0.0)
     return any(at > login for at in world.processes[call.process][0].pbx.downs if at <= call.claimed_at)
 

@@ -42,8 +42,8 @@ class Due:
         """When it sent the request whose answer is not in."""
 
         self._failed: dict[Process, float] = {}
-        """When by its own clock (which stands while the machine sleeps) its last request failed, unless one was answered
-        since."""
+        """When its last request failed, unless one was answered since; by its own clock, which stands while the machine
+        sleeps."""
 
         self._who: dict[Process, tuple[str, int]] = {}
         self._full: dict[Process, float] = {}
