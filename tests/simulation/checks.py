@@ -246,6 +246,8 @@ def _found_is_followed(world: World) -> Iterator[str]:
         invites = world.carrier.of(call.call_id)
         if world.stored(call.call_id) != Outcome.UNKNOWN or not invites or invites[-1].end in {None, End.PBX}:
             continue
+        if world.restored_at is not None and call.claimed_at < world.restored_at:
+            continue  # The database forgot what it had been told.
         ended = invites[-1].ended_at or 0.0
         for at, process in call.found:
             if at + FOUND_SECONDS > ended:
