@@ -129,6 +129,7 @@ class Daemon:
             plan=self._plan,
             store=self._store,
             may_dial=self._may_dial,
+            keeps=parts.outbox.keeps,
             clock=clock.boot,
             calls_per_second=settings["CALLS_PER_SECOND"],
         )

@@ -50,6 +50,7 @@ class Dialer:
         plan: DialPlan,
         store: Callable[[Sequence[Record]], Awaitable[None]],
         may_dial: Callable[[], str | None],
+        keeps: Callable[[int], Awaitable[bool]],
         clock: Callable[[], float],
         calls_per_second: float,
     ) -> None:
@@ -58,6 +59,7 @@ class Dialer:
         self._plan = plan
         self._store = store
         self._may_dial = may_dial
+        self._keeps = keeps
         self._clock = clock
         self._gap = 1.0 / calls_per_second
         self._waiting: deque[Taken] = deque()
@@ -142,6 +144,10 @@ class Dialer:
 
     async def _dial(self, taken: Taken) -> None:
         row = taken.row
+        if not await self._keeps(row.claim_number):
+            # After a crash this adapter would not know that it had dialed the row, should the database be restored.
+            await self._release(row, ReleaseCause.NOT_SENT, "its claim number could not be written to disk")
+            return
         if (why := self._stale(taken)) is not None:
             await self._release(row, ReleaseCause.NOT_SENT, why)
             return

@@ -215,14 +215,14 @@ class Ticker:
                 try:
                     reply = await self._database.sync(self._request(claim))
                 except DatabaseRefused as error:
-                    await self._refused(error)
+                    self._refused(error)
                     # A wrong key or a missing function is mended by hand, while we wait.
                     raise DatabaseAway(str(error)) from error
-                await self._answered(reply, started)
+                self._answered(reply, started)
                 return reply
         raise AssertionError("AsyncRetrying ends by return or raise")
 
-    async def _refused(self, error: DatabaseRefused) -> None:
+    def _refused(self, error: DatabaseRefused) -> None:
         """A request too large is the fault of its records, not of the key: fewer at a time find the one (PG-13)."""
         if error.status != TOO_LARGE:
             return
@@ -230,7 +230,7 @@ class Ticker:
             self._batch //= 2
         else:
             for seq, _ in self._outbox.pending(1):
-                await self._outbox.refuse(seq, str(error))
+                self._outbox.refuse(seq, str(error))
 
     async def _sleep(self, seconds: float) -> None:
         """Back off, but wake at a stop: during the drain the tries come closer together instead."""
@@ -273,7 +273,7 @@ class Ticker:
             say(log, logging.WARNING, "database.note", f"The database says: {note}")
         self._notes = {note: None, **dict(list(self._notes.items())[:NOTES])}
 
-    async def _answered(self, reply: SyncReply, started: float) -> None:
+    def _answered(self, reply: SyncReply, started: float) -> None:
         if self.database_problem is not None:
             self.database_problem = None
             say(log, logging.INFO, "database.back", "Supabase answers again", waiting=self._outbox.count)
@@ -284,12 +284,12 @@ class Ticker:
             )
         self._batch = min(BATCH, self._batch * 2)
         for seq, words in reply.refused:
-            await self._outbox.refuse(seq, words)
-        await self._outbox.done(reply.recorded)
-        await self._check_time(reply)
+            self._outbox.refuse(seq, words)
+        self._outbox.done(reply.recorded)
+        self._check_time(reply)
         self._lease_until = started + LEASE_SECONDS if reply.holder else float("-inf")
 
-    async def _check_time(self, reply: SyncReply) -> None:
+    def _check_time(self, reply: SyncReply) -> None:
         """The claim number only ever rises; a lower one means a restored backup, in which dialed rows wait again.
 
         Claims made since, our own or those of others, may have brought it above all that we had seen. So the rows tell
@@ -301,11 +301,11 @@ class Ticker:
         if self.went_back is not None:
             return
         if lowest >= highest:
-            await self._outbox.note_claim_number(reply.claim_number)
+            self._outbox.note_claim_number(reply.claim_number)
             return
         self.went_back = self._back_in_time(lowest)
         say(log, logging.CRITICAL, "database.went_back", self.went_back)
-        await self._outbox.note_went_back(lowest)
+        self._outbox.note_went_back(lowest)
 
     def _back_in_time(self, number: int) -> str:
         return (

@@ -51,6 +51,7 @@ class Desk:
         self.endings: list[Ending] = []
         self.now = 1000.0
         self.why_not: str | None = None
+        self.kept = True
         self.follower = Follower(
             link=cast("PbxLink", self.link),
             store=self._store,
@@ -71,12 +72,16 @@ class Desk:
             plan=DialPlan(form=form, trunk=trunk, ai_context="all_peers", ai_extension="999", region="MY"),
             store=self._store,
             may_dial=lambda: self.why_not,
+            keeps=self._keeps,
             clock=lambda: self.now,
             calls_per_second=10_000.0,
         )
 
     async def _store(self, records: Sequence[Record]) -> None:
         self.records.extend(records)
+
+    async def _keeps(self, number: int) -> bool:
+        return self.kept
 
     async def until(self, true: Callable[[], object]) -> None:
         """Let the tasks turn until this is so."""
@@ -170,6 +175,15 @@ async def _released(desk: Desk, cause: ReleaseCause) -> str:
     assert len(desk.records) == 1
     assert desk.follower.in_air == 0
     return desk.release().reason
+
+
+async def test_a_row_whose_claim_number_is_not_on_disk_is_not_sent() -> None:
+    """After a crash nobody would know that it was dialed, should the database be restored to before its claim."""
+    async with _desk() as desk:
+        desk.kept = False
+        desk.dialer.take((ROW,), desk.now)
+        await _released(desk, ReleaseCause.NOT_SENT)
+        assert desk.link.sent == []
 
 
 async def test_a_stale_claim_is_not_sent() -> None:

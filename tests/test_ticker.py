@@ -1,6 +1,7 @@
 """The ticker: one claim id per claim until it is answered, records first, restored databases, the trailing claim."""
 
 import asyncio
+import sqlite3
 from collections.abc import AsyncIterator, Callable
 from dataclasses import replace
 from pathlib import Path
@@ -9,6 +10,7 @@ from typing import Any, cast
 import pytest
 
 from adapter.core.model import ClaimedRow, ReleaseCause, ReleaseRecord
+from adapter.supabase_io import outbox_file
 from adapter.supabase_io.database import Database, DatabaseAway, DatabaseRefused, SyncReply, SyncRequest
 from adapter.supabase_io.doorbell import Doorbell
 from adapter.supabase_io.outbox import Outbox
@@ -119,6 +121,28 @@ async def test_records_are_sent_until_they_are_recorded(desk: Desk) -> None:
     assert len(desk.database.requests[0].records) == 2
     assert desk.outbox.count == 0
     assert desk.outbox.refused_count == 1
+
+
+async def test_a_full_disk_does_not_keep_outcomes_from_supabase(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It held the ticker up at the first thing that it had to write: no outcome was told, no lease renewed."""
+
+    def full(*_: object) -> None:
+        raise sqlite3.OperationalError("database or disk is full")
+
+    monkeypatch.setattr(outbox_file, "commit", full)
+    puts = [asyncio.create_task(desk.outbox.put(_release(serial))) for serial in (1, 2, 3)]
+    await asyncio.sleep(0)
+    desk.database.answers.extend(
+        [
+            reply(recorded=(1,), claim_number=7, rows=(row(7),), more=True),
+            reply(refused=((2, "no such kind"),), more=True, rows=(row(8),)),
+            reply(recorded=(3,)),
+        ]
+    )
+    await desk.turns(3)
+    assert [len(request.records) for request in desk.database.requests[:3]] == [3, 2, 1]
+    assert desk.outbox.count == 0
+    await asyncio.gather(*puts)
 
 
 async def test_a_record_that_must_wait_is_not_hammered(desk: Desk) -> None:

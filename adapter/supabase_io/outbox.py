@@ -12,7 +12,7 @@ import functools
 import logging
 import sqlite3
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import islice
@@ -30,6 +30,9 @@ log = logging.getLogger(__name__)
 
 RETRY_SECONDS = 2.0
 """Between two tries to write while the disk refuses: an operator frees space within minutes, not milliseconds."""
+
+KEEP_SECONDS = 3.0
+"""Longest wait of a row for its claim number to be on disk: a slow disk takes below one, a claim is fresh for 5 s."""
 
 
 class OutboxUnusable(Exception):
@@ -60,7 +63,8 @@ class Outbox:
             raise
         self._items = {seq: _Item(at, body) for seq, at, body in kept.records}
         self._refused = kept.refused
-        self._claim_number = kept.claim_number
+        self._claim_number = self._kept_number = kept.claim_number
+        self._more_kept = asyncio.Event()
         self._went_back = kept.went_back
         self._next = kept.next_seq
         self._statements: list[Statement] = []
@@ -129,21 +133,26 @@ class Outbox:
         item = self._items[seq] = _Item(self._clock(), encode(record))
         saved = self._unsaved[seq] = asyncio.get_running_loop().create_future()
         saved.add_done_callback(lambda _: self._unsaved.pop(seq, None))
-        await self._write([outbox_file.put(seq, item.at, item.body)], saved)
+        # Shielded: who waits may be canceled, the record stays.
+        await asyncio.shield(self._write([outbox_file.put(seq, item.at, item.body)], saved))
 
-    async def done(self, seqs: Iterable[int]) -> None:
-        """The database has these records; returns when they are off the disk. Unknown numbers are ignored."""
+    def done(self, seqs: Iterable[int]) -> Awaitable[None]:
+        """The database has these records. Unknown numbers are ignored.
+
+        As with all that follows, memory has changed at the return; await the result to know that the disk has, too,
+        which may take as long as the disk is full. Nobody whose work must go on meanwhile waits for it: what is told to
+        Supabase twice counts once.
+        """
         known = [seq for seq in seqs if self._items.pop(seq, None) is not None]
         for seq in known:
             self._stored(seq)
-        if known:
-            await self._write([outbox_file.delete(seq) for seq in known])
+        return self._write([outbox_file.delete(seq) for seq in known])
 
-    async def refuse(self, seq: int, error: str) -> None:
+    def refuse(self, seq: int, error: str) -> Awaitable[None]:
         """The database cannot take this record: keep it aside with the error, and say so once."""
         item = self._items.pop(seq, None)
         if item is None:
-            return
+            return self._write([])
         error = str(sanitize(error))
         self._refused += 1
         self._stored(seq)
@@ -157,20 +166,35 @@ class Outbox:
             kind=item.body.get("kind"),
             problem=error,
         )
-        await self._write([outbox_file.refuse(seq, item.at, item.body, error), outbox_file.delete(seq)])
+        return self._write([outbox_file.refuse(seq, item.at, item.body, error), outbox_file.delete(seq)])
 
-    async def note_claim_number(self, number: int) -> None:
-        """Remember the highest claim number seen; returns when it is on disk. A lower one changes nothing."""
-        if number > self._claim_number:
-            self._claim_number = number
-            await self._write([outbox_file.claim_number(number)])
+    def note_claim_number(self, number: int) -> Awaitable[None]:
+        """Remember the highest claim number seen. A lower one changes nothing."""
+        if number <= self._claim_number:
+            return self._write([])
+        self._claim_number = number
+        written = self._write([outbox_file.claim_number(number)])
+        written.add_done_callback(lambda future: self._kept(number, future))
+        return written
 
-    async def note_went_back(self, number: int) -> None:
-        """Remember that the database went back in time; returns when it is on disk. Only a new STATE_DIR forgets it:
-        after a restart the numbers may have risen again, and the rows dialed since the backup wait all the same."""
-        if not self._went_back:
-            self._went_back = max(number, 1)
-            await self._write([outbox_file.went_back(self._went_back)])
+    async def keeps(self, number: int) -> bool:
+        """True once a claim number as high as this one is on disk; False if that takes longer than `KEEP_SECONDS`."""
+        try:
+            async with asyncio.timeout(KEEP_SECONDS):
+                while self._kept_number < number:
+                    self._more_kept.clear()
+                    await self._more_kept.wait()
+        except TimeoutError:
+            return False
+        return True
+
+    def note_went_back(self, number: int) -> Awaitable[None]:
+        """Remember that the database went back in time. Only a new STATE_DIR forgets it: after a restart the numbers
+        may have risen again, and the rows dialed since the backup wait all the same."""
+        if self._went_back:
+            return self._write([])
+        self._went_back = max(number, 1)
+        return self._write([outbox_file.went_back(self._went_back)])
 
     async def close(self) -> None:
         """Write what waits, with one last try, and close the file; safe to call twice."""
@@ -179,17 +203,19 @@ class Outbox:
         self._closing.set()
         if self._writer is not None:
             await asyncio.wait({self._writer})
-        lost = [future for future in self._waiting if not future.done()]
+        lost = [future for future in self._unsaved.values() if not future.done()]
         for future in lost:
             future.set_exception(OutboxUnusable(f"closed before the record was on disk: {self._problem}"))
             future.exception()  # Its caller may be gone; the line below tells all the same.
+        for future in self._waiting:
+            future.cancel()
         if lost:
             say(
                 log,
                 logging.CRITICAL,
                 "outbox.lost",
                 "Leaving while outcomes are neither on disk nor in Supabase; their calls will end as unknown",
-                records=len(self._unsaved),
+                records=len(lost),
                 problem=self._problem,
             )
         await asyncio.get_running_loop().run_in_executor(self._thread, self._db.close)
@@ -206,14 +232,24 @@ class Outbox:
         if saved is not None and not saved.done():
             saved.set_result(None)
 
-    async def _write(self, statements: Sequence[Statement], written: asyncio.Future[None] | None = None) -> None:
+    def _kept(self, number: int, written: "asyncio.Future[None]") -> None:
+        if not written.cancelled():
+            self._kept_number = max(self._kept_number, number)
+            self._more_kept.set()
+
+    def _write(
+        self, statements: Sequence[Statement], written: "asyncio.Future[None] | None" = None
+    ) -> "asyncio.Future[None]":
         self._check_open()
         future = written or asyncio.get_running_loop().create_future()
+        if not statements:
+            future.set_result(None)
+            return future
         self._statements += statements
         self._waiting.append(future)
         if self._writer is None or self._writer.done():
             self._writer = asyncio.create_task(self._write_all(), name="outbox")
-        await asyncio.shield(future)
+        return future
 
     async def _write_all(self) -> None:
         """Commit until nothing waits; each turn takes all that came during the one before."""

@@ -65,14 +65,11 @@ def guess() -> None:
 def forget() -> None:
     """Records leave the outbox when they are sent, not when the database has confirmed them."""
     pending = Outbox.pending
-    tasks: set[asyncio.Task[None]] = set()
 
     def once(self: Outbox, limit: int) -> list[tuple[int, Mapping[str, Any]]]:
         found = pending(self, limit)
         if found:
-            task = asyncio.get_running_loop().create_task(self.done([seq for seq, _ in found]))
-            tasks.add(task)
-            task.add_done_callback(tasks.discard)
+            self.done([seq for seq, _ in found])
         return found
 
     Outbox.pending = once  # type: ignore[method-assign]

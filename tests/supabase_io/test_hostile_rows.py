@@ -120,6 +120,9 @@ async def _dial(bad: list[dict[str, Any]]) -> None:
     async def store(more: Any) -> None:
         records.extend(more)
 
+    async def kept(_number: int) -> bool:
+        return True
+
     link = HandLink()
     follower = Follower(
         link=cast("PbxLink", link),
@@ -140,6 +143,7 @@ async def _dial(bad: list[dict[str, Any]]) -> None:
         plan=PLAN,
         store=store,
         may_dial=lambda: None,
+        keeps=kept,
         clock=lambda: 1000.0,
         calls_per_second=1e9,
     )

@@ -132,6 +132,21 @@ async def test_the_highest_claim_number_only_rises(path: Path, outbox: Outbox, d
     assert len(disk.commits) == 1
 
 
+async def test_a_claim_number_is_kept_once_it_is_on_disk(
+    disk: Disk, outbox: Outbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("adapter.supabase_io.outbox.KEEP_SECONDS", 1.0)
+    outbox.note_claim_number(9)
+    assert await outbox.keeps(9)
+    disk.error = full()
+    outbox.note_claim_number(11)
+    assert await outbox.keeps(9)
+    assert not await outbox.keeps(10)
+    waiting = [asyncio.create_task(outbox.keeps(number)) for number in (11, 10)]
+    disk.error = None
+    assert await asyncio.gather(*waiting) == [True, True]
+
+
 async def test_a_refused_record_is_kept_aside_and_said_once(
     path: Path, outbox: Outbox, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -202,7 +217,7 @@ async def test_a_record_that_reached_supabase_needs_no_disk(path: Path, disk: Di
     disk.error = full()
     put = asyncio.create_task(outbox.put(outcome()))
     await until(lambda: outbox.problem)
-    done = asyncio.create_task(outbox.done([outbox.pending(1)[0][0]]))
+    done = asyncio.ensure_future(outbox.done([outbox.pending(1)[0][0]]))
     await asyncio.wait_for(put, 5)
     assert not done.done()
     disk.error = None
