@@ -530,6 +530,9 @@ def _hangup(call: Call, event: AmiEvent, at: float) -> _Heard:
         )  # The other half of the end is due after the last leg.
     if uniqueid != call.trunk_leg:
         return call, Input.DOWN if call.form is Form.ROUTE and not call.living else None
+    if event.get("ChannelStateDesc") == "Up" and call.answered_at is None:
+        # It came up unseen, across a loss of the link. In every recording a leg ends as Up if it was answered.
+        call = replace(call, answered_at=at, answer_estimated=True)
     cause, tech = _code(event, "Cause"), _code(event, "TechCause")
     return (
         replace(

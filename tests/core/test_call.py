@@ -631,6 +631,17 @@ def test_an_answer_missed_in_a_gap_is_told_by_the_originate_response() -> None:
     assert (ending.outcome, ending.estimated) == (Outcome.ANSWERED, True)
 
 
+@pytest.mark.parametrize(("state_at_end", "outcome"), [("Up", Outcome.ANSWERED), ("Ringing", Outcome.NO_ANSWER)])
+def test_an_answer_missed_in_a_gap_is_told_by_the_state_in_which_the_leg_ends(
+    state_at_end: str, outcome: Outcome
+) -> None:
+    down = feed("Hangup", 9, Channel=LEG, Uniqueid=ID, Linkedid=ID, Cause="16", ChannelStateDesc=state_at_end)
+    call = run(new(), state(1, "Ringing"), lost(2), down)
+    ending = life.on_tick(call, NOW + 9 + life.PATIENCE).ending
+    assert ending is not None
+    assert (ending.outcome, ending.estimated, ending.talk_seconds) == (outcome, outcome is Outcome.ANSWERED, 0)
+
+
 def test_gone_after_an_answer_reaches_to_the_last_proof_of_life() -> None:
     talk = run(new(), state(2, "Up"))
     heard = life.on_lost(talk, NOW + 9, alive_at=PBX + 8.5)

@@ -81,6 +81,7 @@ MENDED = {
     "claims of another adapter hid from one that the database was restored": (4461,),
     "an answered call ended by a list that lacked its leg, just made": (37409,),
     "a full disk held up what was to be told to Supabase": (39041, 40239),
+    "an answer that nobody heard, though the leg ended as one that is up": (39827,),
     "an Originate in doubt was over by its age while the PBX was away": (291,),
 }
 """Seeds that once broke a promise, by what was wrong. Other faults may have moved them to other worlds since."""
