@@ -12,6 +12,7 @@ import logging
 import math
 import os
 import signal
+import uuid
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -83,10 +84,14 @@ class Told:
 class Daemon:
     """The running adapter. `run` returns the exit code."""
 
-    def __init__(self, settings: Settings, parts: Parts, incarnation: int, opened: Sequence[OpenCall]) -> None:
+    def __init__(
+        self, settings: Settings, parts: Parts, incarnation: int, opened: Sequence[OpenCall], process: str | None = None
+    ) -> None:
+        """`process`: what this process called itself when it registered; two may have the number of one run."""
         self._settings = settings
         self._parts = parts
         self._opened = opened
+        self._process = process
         self._incarnation = incarnation
         self._stopping = False
         self._now = clock.steady()
@@ -303,6 +308,7 @@ class Daemon:
             "form": self._settings["DIAL_FORM"].value,
             "live": self._follower.in_air,
             "version": __version__,
+            "process": self._process,
             "limits": {
                 "pbx": self._settings["MAX_CALLS"],
                 "user": self._settings["MAX_CALLS_PER_USER"],
@@ -391,8 +397,9 @@ async def _open_and_run(settings: Settings, stop: asyncio.Event) -> int:
             flight = flight_recorder(settings, state.path)
             recorder = flight or SILENT
             try:
+                process = str(uuid.uuid4())
                 async with Database(supabase_config, recorder=recorder) as database:
-                    opened = await _register(settings, state, outbox, database, stop)
+                    opened = await _register(settings, state, outbox, database, process=process, stop=stop)
                     if opened is None:
                         return 0
                     parts = Parts(
@@ -401,7 +408,7 @@ async def _open_and_run(settings: Settings, stop: asyncio.Event) -> int:
                         link=PbxLink(link_config, recorder=recorder),
                         doorbell=Doorbell(supabase_config),
                     )
-                    daemon = Daemon(settings, parts, state.identity.incarnation, opened)
+                    daemon = Daemon(settings, parts, state.identity.incarnation, opened, process)
                     told.status = daemon.status
                     return await daemon.run(stop)
             finally:
@@ -437,7 +444,7 @@ def _listen_for_signals(stop: asyncio.Event) -> None:
 
 
 async def _register(
-    settings: Settings, state: StateDir, outbox: Outbox, database: Database, stop: asyncio.Event
+    settings: Settings, state: StateDir, outbox: Outbox, database: Database, *, process: str, stop: asyncio.Event
 ) -> tuple[OpenCall, ...] | None:
     """Register this incarnation, trying until Supabase answers; the calls it holds open for us, or None if stopped."""
     adapter, expected, nonce = state.begin_incarnation()
@@ -459,7 +466,7 @@ async def _register(
                     expected=expected,
                     nonce=nonce,
                     pbx=settings.pbx_name,
-                    info={"version": __version__, "pid": os.getpid()},
+                    info={"version": __version__, "pid": os.getpid(), "process": process},
                 )
             except (DatabaseAway, DatabaseRefused) as error:
                 if str(error) != told:

@@ -2409,9 +2409,12 @@ begin
   set incarnation = excluded.incarnation, nonce = excluded.nonce, pbx = excluded.pbx, info = excluded.info,
     registered_at = excluded.registered_at, seen_at = excluded.seen_at, steady_since = excluded.steady_since,
     ready_since = null,
-    -- `told` stays: whether the database forgot something shows in the first request. And the same try executed once
-    -- more must not let an old request of this run claim.
-    request = case when a.incarnation = excluded.incarnation then a.request end;
+    -- `told` stays: whether the database forgot something shows in the first request. And the same try of the same process
+    -- executed once more must not let an old request of this run claim.
+    request = case
+      when a.incarnation = excluded.incarnation and a.info -> 'process' is not distinct from excluded.info -> 'process'
+        then a.request
+    end;
   return jsonb_build_object(
     'accepted', true,
     'incarnation', p_expected + 1,
@@ -2565,7 +2568,10 @@ begin
 
   -- 2. Is it still this run that counts?
   select * into v_self from public.call_adapters a where a.adapter = p_adapter;
-  v_fenced := v_self.incarnation is distinct from p_incarnation;
+  -- Two processes may have the number of one run: a folder that was copied after a registration was begun has its nonce.
+  -- Then the one that registered last counts.
+  v_fenced := v_self.incarnation is distinct from p_incarnation
+    or coalesce(v_self.info ->> 'process' <> v_status ->> 'process', false);
   if v_fenced then
     perform set_config('mikopbx_adapter.at_work', 'off', true);
     return jsonb_build_object(

@@ -207,7 +207,9 @@ def _is_true(world: World, call: Call, invites: list[Invite], told: Outcome, tel
         # Both spend a try, and are tried again alike; whether it rang may have been missed.
         return _missed(world, call, call.claimed_at - NOTICED_SECONDS, world.now, witness=teller)
     answered = told in {Outcome.ANSWERED, Outcome.AI_FAILED} and invite.answered_at is not None
-    return truth(invite) is told or answered
+    # The restored database forgot that it was canceled, so whoever tells of it next does not know.
+    forgotten = invite.end is End.HANGUP and world.restored_at is not None
+    return truth(invite) is told or answered or forgotten
 
 
 def _unknown_only_in_the_dark(world: World) -> Iterator[str]:

@@ -61,6 +61,7 @@ class _Desk:
     limits: Mapping[str, int]
     incarnation: int = 0
     nonce: str = ""
+    process: str = ""
     claim_id: str | None = None
     request: int = 0
     ready: float = 0.9
@@ -245,7 +246,7 @@ class History:
     # -- adapters
 
     def _register(self, desk: _Desk) -> Step:
-        desk.nonce = self._uuid()
+        desk.nonce, desk.process = self._uuid(), self._uuid()
         arguments = self._registration(desk)
         desk.incarnation += 1
         desk.request = 0
@@ -257,7 +258,7 @@ class History:
             "expected": desk.incarnation,
             "nonce": desk.nonce,
             "pbx": desk.pbx,
-            "info": {"version": "0"},
+            "info": {"version": "0", "process": desk.process},
             "now": self._now,
         }
 
@@ -268,6 +269,8 @@ class History:
         kind = dice.random()
         if kind < 0.6:
             return self._register(desk)
+        if dice.random() < 0.3:
+            desk.process = self._uuid()  # A copy of the folder, made after its registration was begun.
         arguments = {**self._registration(desk), "expected": max(desk.incarnation - dice.choice((1, 1, 2)), 0)}
         return Step(name="register", arguments=arguments if kind < 0.8 else {**arguments, "nonce": self._uuid()})
 
@@ -304,6 +307,8 @@ class History:
         desk.request += 1
         if dice.random() < 0.9:
             status["request"] = desk.request - dice.choice((0, 0, 0, 0, 0, 0, 0, 1, 2))
+        if dice.random() < 0.9:
+            status["process"] = desk.process if dice.random() < 0.98 else self._uuid()
         known = self._store.tables.adapters.get(desk.adapter)
         if known is not None and known.told is not None and dice.random() < 0.9:
             status["seen"] = known.told + dice.choice((0, 0, 0, 0, 0, 0, -1, -2, 1))

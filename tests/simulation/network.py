@@ -109,6 +109,8 @@ class SimDatabase:
         self._world = WORLD[-1]
         self._process = PROCESS.get()
         self._identity: tuple[str, int] | None = None
+        self._stored: set[int] = set()
+        """Records of which this process has heard that they are stored, or cannot be."""
 
     async def __aenter__(self) -> Self:
         return self
@@ -123,7 +125,7 @@ class SimDatabase:
         store = self._world.store
         reply: Registered = await self._call(
             (adapter, expected + 1),
-            lambda now: store.register(adapter, expected, nonce, pbx, {"version": info["version"]}, now),
+            lambda now: store.register(adapter, expected, nonce, pbx, info, now),
         )
         if reply.accepted:
             if reply.incarnation != expected + 1:
@@ -138,7 +140,8 @@ class SimDatabase:
         adapter, incarnation = self._identity
         store = self._world.store
         sent = frozenset(seq for seq, _ in request.records)
-        behind = len(sent) < MOST_RECORDS and self._world.held_back(self._process, sent)
+        # What is known to be stored may stay on the disk for a while.
+        behind = len(sent) < MOST_RECORDS and self._world.held_back(self._process, sent | self._stored)
 
         def execute(now: float) -> SyncReply:
             reply: SyncReply = store.sync(adapter, incarnation, request, now)
@@ -152,6 +155,7 @@ class SimDatabase:
         except DatabaseAway:
             self._world.due.failed(self._process)
             raise
+        self._stored |= {*synced.recorded, *(seq for seq, _ in synced.refused)}
         self._world.due.answered(self._process, full=0 < request.room <= len(synced.rows))
         return synced
 

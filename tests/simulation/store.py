@@ -145,7 +145,8 @@ class Store:
         )
         if known is not None:
             made.status, made.claim_id = known.status, known.claim_id
-            made.request = known.request if stored == expected + 1 else None
+            same = stored == expected + 1 and known.info.get("process") == info.get("process")
+            made.request = known.request if same else None
             made.told = known.told
         self._tables.adapters[adapter] = made
         return Registered(
@@ -161,7 +162,7 @@ class Store:
         tables, status = self._tables, request.status
         recorded, refused, notes = self._record(adapter, request, now)
         me = tables.adapters.get(adapter)
-        if me is None or me.incarnation != incarnation:
+        if me is None or me.incarnation != incarnation or _another(me.info.get("process"), status.get("process")):
             current = "not registered" if me is None else me.incarnation
             notes.append(f"run {incarnation} of this adapter is not the current one ({current})")
             return SyncReply(
@@ -328,6 +329,10 @@ def _opened(rows: Iterable[Row]) -> tuple[OpenCall, ...]:
 def _end_unknown(row: Row) -> bool:
     """Is the end of this row's call not known here?"""
     return row.outcome is None if row.status in LIVE else row.last_outcome == "unknown"
+
+
+def _another(registered: object, asking: object) -> bool:
+    return None not in {registered, asking} and registered != asking
 
 
 def _by_number(row: Row) -> int:

@@ -41,7 +41,9 @@ class Desk:
     pbx: str = "pbx-1"
     status: dict[str, Any] = field(default_factory=dict)
 
-    async def register(self, expected: int | None = None, nonce: uuid.UUID | None = None) -> dict[str, Any]:
+    async def register(
+        self, expected: int | None = None, nonce: uuid.UUID | None = None, **info: str
+    ) -> dict[str, Any]:
         """Register the next run."""
         reply: dict[str, Any] = await self.connection.fetchval(
             "select public.call_register_v1($1, $2, $3, $4, $5)",
@@ -49,7 +51,7 @@ class Desk:
             self.incarnation if expected is None else expected,
             nonce or uuid.uuid4(),
             self.pbx,
-            {"version": "0.1.0"},
+            {"version": "0.1.0", **info},
         )
         if reply["accepted"]:
             self.incarnation = reply["incarnation"]

@@ -86,6 +86,26 @@ async def test_an_older_run_is_fenced_and_only_its_records_are_taken(desk: Desk)
     assert (await desk.sync(room=5))["fenced"] is False
 
 
+async def test_of_two_processes_with_the_number_of_one_run_the_last_to_register_counts(desk: Desk) -> None:
+    """A folder that was copied after its registration was begun has the nonce, so both are accepted."""
+    nonce, before = uuid.uuid4(), desk.incarnation
+    for process in ("first", "second"):
+        assert (await desk.register(before, nonce, process=process))["accepted"]
+    assert (await desk.sync(process="first"))["fenced"]
+    assert not (await desk.sync(process="second"))["fenced"]
+    assert not (await desk.sync())["fenced"], "an older version says nothing of it"
+
+
+async def test_a_late_request_of_the_process_before_does_not_hold_up_the_next(desk: Desk) -> None:
+    nonce, before = uuid.uuid4(), desk.incarnation
+    await desk.register(before, nonce, process="first")
+    await desk.sync(process="first", request=40)
+    await desk.register(before, nonce, process="second")
+    row = await desk.insert()
+    reply = await desk.sync(room=5, process="second", request=1)
+    assert [claimed["row_id"] for claimed in reply["rows"]] == [row]
+
+
 async def test_an_adapter_the_database_does_not_know_is_fenced(desk: Desk) -> None:
     stranger = Desk(desk.connection, incarnation=1)
     reply = await stranger.sync(room=5)
