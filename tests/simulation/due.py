@@ -49,6 +49,9 @@ class Due:
         self._full: dict[Process, float] = {}
         """When it last got as many rows as it had asked for."""
 
+        self._claimed: dict[int, float] = {}
+        """When this row was claimed last, by anybody: it may be back before the next look."""
+
         self.late: dict[tuple[int, Process], str] = {}
         """Rows that waited for too long, in words."""
 
@@ -72,6 +75,10 @@ class Due:
         self._asked.pop(process, None)
         self._failed[process] = self._world.now - process.slept
 
+    def claimed(self, row: int) -> None:
+        """Somebody has it."""
+        self._claimed[row] = self._world.now
+
     # What is seen each second
 
     def _look(self) -> None:
@@ -84,7 +91,8 @@ class Due:
                 sweep = float(machine.settings["SWEEP_SECONDS"])
                 for row in self._within_limits(waiting, machine):
                     at = row.id, process
-                    since = found[at] = max(self._since.get(at, world.now), self._changed(process))
+                    since = max(self._since.get(at, world.now), self._changed(process), self._claimed.get(row.id, 0.0))
+                    found[at] = since
                     if world.now - since > sweep + MARGIN_SECONDS:
                         words = f"row {row.id} could be claimed by {process.name} from {since:.1f} to {world.now:.1f}"
                         self.late.setdefault(at, words)

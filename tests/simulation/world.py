@@ -429,6 +429,7 @@ class World(pbx.World):
                     adapter=adapter_id,
                     incarnation=incarnation,
                 )
+                self.due.claimed(row.row_id)
                 self.trace("claimed", process=process.name, row=row.row_id, call=row.call_id, lost=lost)
         if reply.rows:
             if lost:
