@@ -192,6 +192,9 @@ def _by_handler(world: World, call: Call, stored: str) -> bool:
     return stored == Outcome.VOICEMAIL and world.words.get(call.call_id) in HANDLERS_NO
 
 
+_COPIED = {"STATE_DIR cloned", "STATE_DIR shared"}
+
+
 def _is_true(world: World, call: Call, invites: list[Invite], told: Outcome, teller: str) -> bool:
     """Did the carrier do that?"""
     if told is Outcome.BLOCKED:
@@ -207,9 +210,10 @@ def _is_true(world: World, call: Call, invites: list[Invite], told: Outcome, tel
         # Both spend a try, and are tried again alike; whether it rang may have been missed.
         return _missed(world, call, call.claimed_at - NOTICED_SECONDS, world.now, witness=teller)
     answered = told in {Outcome.ANSWERED, Outcome.AI_FAILED} and invite.answered_at is not None
-    # The restored database forgot that it was canceled, so whoever tells of it next does not know.
-    forgotten = invite.end is End.HANGUP and world.restored_at is not None
-    return truth(invite) is told or answered or forgotten
+    # A restored database forgot that it was canceled; and where two processes ran on copies of one folder, the one that was
+    # told of it hung up, and the other one saw it.
+    unaware = world.restored_at is not None or bool(_COPIED & world.faults.keys())
+    return truth(invite) is told or answered or (invite.end is End.HANGUP and unaware)
 
 
 def _unknown_only_in_the_dark(world: World) -> Iterator[str]:
