@@ -210,8 +210,8 @@ def _is_true(world: World, call: Call, invites: list[Invite], told: Outcome, tel
         # Both spend a try, and are tried again alike; whether it rang may have been missed.
         return _missed(world, call, call.claimed_at - NOTICED_SECONDS, world.now, witness=teller)
     answered = told in {Outcome.ANSWERED, Outcome.AI_FAILED} and invite.answered_at is not None
-    # A restored database forgot that it was canceled; and where two processes ran on copies of one folder, the one that was
-    # told of it hung up, and the other one saw it.
+    # A restored database forgot that it was canceled; and where two processes ran on copies of one folder, the one that
+    # was told of it hung up, and the other one saw it.
     unaware = world.restored_at is not None or bool(_COPIED & world.faults.keys())
     return truth(invite) is told or answered or (invite.end is End.HANGUP and unaware)
 
