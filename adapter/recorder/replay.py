@@ -129,9 +129,14 @@ class _Tape:
         if session not in self.logged_in:
             self.logged_in[session] = self.now
             self._note(self.board.on_seen(channels, self.now))
-            alive = {channel.linkedid for channel in channels} & self.board.ids
+            alive = {call_id for call_id in self.board.ids if self.board.is_listed(call_id, channels)}
         else:
-            alive = {channel.linkedid for channel in channels} & self.lost
+            legs = {channel.linkedid for channel in channels}
+            alive = {
+                call_id
+                for call_id in self.lost
+                if (self.board.is_listed(call_id, channels) if call_id in self.board else call_id in legs)
+            }
             for call_id in alive:
                 self._adopt(call_id)
                 self._note(self.board.on_found(call_id, channels, self.now))
