@@ -42,6 +42,10 @@ class Timings:
     first_event: float = 10.0
     """An accepted Originate is followed by an event within milliseconds; none in 10 s: we are not shown any."""
 
+    looked: float = 25.0
+    """Oldest look at AI extension and trunk by which calls are placed. One comes every `PbxConfig.guard_seconds` (10 s)
+    and takes as long as its answers; only a standstill makes it older."""
+
     stable: float = 60.0
     """A connection that lived this long was a good one: the next loss starts the back-off afresh."""
 

@@ -9,6 +9,7 @@ from typing import Any
 
 from tenacity import AsyncRetrying, RetryCallState, retry_if_exception_type, wait_random, wait_random_exponential
 
+from adapter import clock as clocks
 from adapter.core.model import AmiEvent, Channel
 from adapter.core.routes import Routes
 from adapter.log import say
@@ -33,6 +34,9 @@ DEAF = (
 UNHEARD = "the first call of this connection was accepted, and the PBX has not told anything about it yet"
 """Lasts milliseconds, or `Timings.first_event` until it is `DEAF`: one call at most goes unheard, never a stream."""
 
+STALE = "AI extension and trunk have not been looked at for a while: the machine slept, or the adapter stood still"
+"""Over as soon as they are looked at again, which is at once."""
+
 MAX_WORDS = 500
 """Characters kept of the PBX's words about a refusal: they are stored with the row."""
 
@@ -47,8 +51,11 @@ class Mail(asyncio.Queue[PbxMessage]):
     """Messages for the one consumer, and how much memory they keep."""
 
     weight = 0
+    received = 0
+    """All that ever came: who was told of something at this count knows when all before it has been taken."""
 
     def _put(self, item: PbxMessage) -> None:
+        self.received += 1
         self.weight += weight_of(item.event.fields) if isinstance(item, Event) else 0
         super()._put(item)
 
@@ -88,6 +95,9 @@ class PbxLink:
         self._early_weight = 0
 
         self._guards: Guards = NOT_LOOKED
+        self._looked_at = 0.0
+        """Boot clock at which the last look began: it goes on while the machine sleeps, the loop's clock does not."""
+
         self._look_now = asyncio.Event()
         self._hears_calls = False
         self._deaf_from: float | None = None
@@ -312,14 +322,14 @@ class PbxLink:
         show = partial(questions.dialplan, session, self._timings)
         while not session.lost.done():
             self._look_now.clear()
-            asked_at = asyncio.get_running_loop().time()
+            asked_at, began = asyncio.get_running_loop().time(), clocks.boot()
             seen = await look(getvar, show, self.config)
             if session.lost.done():
                 return
             # The answers came after everything the PBX had said before them, so silence is silence.
             if self._deaf_from is not None and asked_at >= self._deaf_from:
                 self._deaf = True
-            self._guards = seen
+            self._guards, self._looked_at = seen, began
             self._note_readiness()
             try:
                 async with asyncio.timeout(self.config.guard_seconds):
@@ -335,12 +345,15 @@ class PbxLink:
         if self._deaf_from is not None:
             return UNHEARD
         problems = [problem for problem in (self._excess, self._guards.ai, self._guards.trunk) if problem]
+        if not problems and clocks.boot() - self._looked_at > self._timings.looked:
+            self._look_now.set()
+            return STALE
         return "; ".join(problems) or None
 
     def _note_readiness(self) -> None:
         """One line per change: ready, or why not."""
         problem = self._why_not()
-        if problem == UNHEARD:
+        if problem in {UNHEARD, STALE}:
             return  # Over in a moment, one way or the other.
         if problem is None:
             if not self._was_ready:

@@ -4,9 +4,11 @@ from dataclasses import replace
 
 import pytest
 
+from adapter import clock
 from adapter.core.model import Form
 from adapter.pbx import Accepted, NotSent, PbxConfig
 from adapter.pbx.guards import ai_problem, trunk_problem
+from adapter.pbx.link import STALE
 from tests.pbx.helpers import FAST, config, linked, order, running, until
 from tests.support.ami_server import TRUNK, AmiServer, call_event, event
 
@@ -245,3 +247,16 @@ async def test_form_route_without_the_right_to_look_calls_nobody() -> None:
             await pbx.emit(RELOAD)
             await until(lambda: not link.status.ready)
             assert "outgoing routes cannot be looked at" in (link.status.problem or "")
+
+
+async def test_after_a_sleep_nothing_is_placed_until_the_guards_have_looked_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The loop's clock stands still in a sleep, so the next look would come up to `guard_seconds` after it."""
+    async with AmiServer.started() as pbx, linked(pbx, guard_seconds=60) as link:
+        pbx.variables[APPLICATION] = "0"
+        awake = clock.boot
+        monkeypatch.setattr(clock, "boot", lambda: awake() + 3600.0)
+        assert await link.originate(order()) == NotSent(STALE)
+        await until(lambda: "does not exist" in (link.status.problem or ""))
+        assert pbx.originates() == []
