@@ -68,9 +68,13 @@ begin
   perform public.call_lock();
   v_now := clock_timestamp();
   select * into v_known from public.call_adapters a where a.adapter = p_adapter;
-  -- Accepted: the run after the stored one, the first of an unknown adapter, or the same try whose answer was lost.
+  -- Accepted: the run after the stored one, the first of an unknown adapter, or the same try whose answer was lost. Once
+  -- its process has made a request its answer was heard, and the same try comes from a copy of the folder, or late.
   if coalesce(v_known.incarnation, 0) <> p_expected
-    and (v_known.incarnation, v_known.nonce) is distinct from (p_expected + 1, p_nonce) then
+    and (
+      (v_known.incarnation, v_known.nonce) is distinct from (p_expected + 1, p_nonce)
+      or (v_known.request is not null and v_known.info ->> 'process' <> p_info ->> 'process')
+    ) then
     return jsonb_build_object('accepted', false, 'incarnation', coalesce(v_known.incarnation, 0));
   end if;
   insert into public.call_adapters as a (
@@ -83,12 +87,9 @@ begin
   set incarnation = excluded.incarnation, nonce = excluded.nonce, pbx = excluded.pbx, info = excluded.info,
     registered_at = excluded.registered_at, seen_at = excluded.seen_at, steady_since = excluded.steady_since,
     ready_since = null,
-    -- `told` stays: whether the database forgot something shows in the first request. And the same try of the same process
-    -- executed once more must not let an old request of this run claim.
-    request = case
-      when a.incarnation = excluded.incarnation and a.info -> 'process' is not distinct from excluded.info -> 'process'
-        then a.request
-    end;
+    -- `told` stays: whether the database forgot something shows in the first request. And the same try executed once
+    -- more must not let an old request of this run claim.
+    request = case when a.incarnation = excluded.incarnation then a.request end;
   return jsonb_build_object(
     'accepted', true,
     'incarnation', p_expected + 1,
@@ -243,7 +244,7 @@ begin
   -- 2. Is it still this run that counts?
   select * into v_self from public.call_adapters a where a.adapter = p_adapter;
   -- Two processes may have the number of one run: a folder that was copied after a registration was begun has its nonce.
-  -- Then the one that registered last counts.
+  -- Of such the last to register before the first request counts.
   v_fenced := v_self.incarnation is distinct from p_incarnation
     or coalesce(v_self.info ->> 'process' <> v_status ->> 'process', false);
   if v_fenced then

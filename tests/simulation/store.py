@@ -130,7 +130,10 @@ class Store:
         """`call_register_v1`."""
         known = self._tables.adapters.get(adapter)
         stored = known.incarnation if known is not None else 0
-        if stored != expected and (known is None or (stored, known.nonce) != (expected + 1, nonce)):
+        again = known is not None and (stored, known.nonce) == (expected + 1, nonce)
+        if again and known is not None and known.request is not None:
+            again = not _another(known.info.get("process"), info.get("process"))
+        if stored != expected and not again:
             return Registered(accepted=False, incarnation=stored)
         made = Adapter(
             adapter=adapter,
@@ -145,8 +148,7 @@ class Store:
         )
         if known is not None:
             made.status, made.claim_id = known.status, known.claim_id
-            same = stored == expected + 1 and known.info.get("process") == info.get("process")
-            made.request = known.request if same else None
+            made.request = known.request if stored == expected + 1 else None
             made.told = known.told
         self._tables.adapters[adapter] = made
         return Registered(

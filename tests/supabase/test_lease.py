@@ -96,13 +96,15 @@ async def test_of_two_processes_with_the_number_of_one_run_the_last_to_register_
     assert not (await desk.sync())["fenced"], "an older version says nothing of it"
 
 
-async def test_a_late_request_of_the_process_before_does_not_hold_up_the_next(desk: Desk) -> None:
+async def test_once_a_process_works_its_registration_cannot_be_repeated_by_another(desk: Desk) -> None:
+    """By a copy of the folder, or late, when whoever sent it has been dead for long."""
     nonce, before = uuid.uuid4(), desk.incarnation
     await desk.register(before, nonce, process="first")
-    await desk.sync(process="first", request=40)
-    await desk.register(before, nonce, process="second")
+    await desk.sync(process="first", request=1)
+    assert not (await desk.register(before, nonce, process="second"))["accepted"]
+    assert (await desk.register(before, nonce, process="first"))["accepted"], "its own answer may have been lost"
     row = await desk.insert()
-    reply = await desk.sync(room=5, process="second", request=1)
+    reply = await desk.sync(room=5, process="first", request=2)
     assert [claimed["row_id"] for claimed in reply["rows"]] == [row]
 
 
