@@ -47,6 +47,9 @@ STOPPING = "the adapter was stopping"
 SIGNAL_SECONDS = 0.01
 """In which the loop sees a signal that is there: two turns of it."""
 
+DISK_SECONDS = 1.0
+"""How long a disk may take for a record before Supabase is asked to take it instead: a slow one takes a tenth of it."""
+
 TESTIFY_SECONDS = 2.0
 """How often a witness looks whether it has something to ask (`core/witness.py`): a fifth of its patience of 10 s."""
 
@@ -210,7 +213,11 @@ class Daemon:
     # Between the parts
 
     async def _store(self, records: Sequence[Record]) -> None:
-        await asyncio.gather(*(self._parts.outbox.put(record) for record in records))
+        puts = [asyncio.ensure_future(self._parts.outbox.put(record)) for record in records]
+        _, late = await asyncio.wait(puts, timeout=DISK_SECONDS)
+        if late:
+            self._ticker.want()
+        await asyncio.gather(*puts)
         self._ticker.want()
 
     def _ended(self, ending: Ending) -> None:

@@ -69,6 +69,8 @@ class Dialer:
         self._hold_until = float("-inf")
         self._some = asyncio.Event()
         self._sending: set[asyncio.Task[None]] = set()
+        self._at_hand: dict[str, str | None] = {}
+        """Calls being sent, and why not to if that was heard meanwhile: asked again right before they are written."""
 
     @property
     def backlog(self) -> int:
@@ -122,12 +124,17 @@ class Dialer:
         return len(rows)
 
     async def withdraw(self, call_id: str, why: str) -> bool:
-        """Release one row if it has not been handed to the link; False if it has, or is not known."""
+        """Release one row if it has not been handed to the link; False if it has, or is not known.
+
+        One that is being handed over goes back if it was not written yet; the caller ends it at the PBX all the same.
+        """
         for taken in self._waiting:
             if taken.row.call_id == call_id:
                 self._waiting.remove(taken)
                 await self._release(taken.row, ReleaseCause.NOT_SENT, why)
                 return True
+        if call_id in self._at_hand:
+            self._at_hand[call_id] = why
         return False
 
     async def drained(self) -> None:
@@ -140,9 +147,16 @@ class Dialer:
         age = self._clock() - taken.since
         if age > FRESH_SECONDS:
             return f"the claim was {age:.0f} s old before the call could be sent"
-        return self._may_dial()
+        return self._at_hand.get(taken.row.call_id) or self._may_dial()
 
     async def _dial(self, taken: Taken) -> None:
+        self._at_hand[taken.row.call_id] = None
+        try:
+            await self._try(taken)
+        finally:
+            del self._at_hand[taken.row.call_id]
+
+    async def _try(self, taken: Taken) -> None:
         row = taken.row
         if not await self._keeps(row.claim_number):
             # After a crash this adapter would not know that it had dialed the row, should the database be restored.

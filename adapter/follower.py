@@ -100,6 +100,8 @@ class Follower:
         self._doubts: dict[str, Doubt] = {}
         self._up_since: float | None = None
         self._hang_ups: set[str] = set()
+        self._heard = 0
+        self._more_heard = asyncio.Event()
 
     # What the dialer and the ticker ask
 
@@ -234,6 +236,8 @@ class Follower:
             changes: list[Change] = []
             for message in messages:
                 changes += self._hear(message)
+            self._heard += len(messages)
+            self._more_heard.set()
             await self._apply(changes)
 
     async def breathe(self) -> None:
@@ -298,12 +302,11 @@ class Follower:
         call_id = doubt.call.row.call_id
         alive = call_id in self._board and self._board.is_listed(call_id, channels)
         entry = None if alive else await self._link.journal(slot_of(doubt.call.row.claim_number))
+        await self._caught_up()
         now = self._clock()
         call = self._board.get(call_id)
         if self._up_since is None or call is None or self._doubts.get(call_id) is not doubt:
             return  # The link was lost, or something was heard of the call, while the PBX was asked.
-        if not self._link.messages.empty():
-            return  # What waits there to be heard is newer than the list.
         verdict = judge(
             replace(doubt.call, originated_at=call.originated_at, answered_at=call.answered_at),
             alive=alive,
@@ -325,6 +328,13 @@ class Follower:
                 await self._end(doubt, verdict)
             case _:
                 assert_never(verdict)
+
+    async def _caught_up(self) -> None:
+        """Until all is heard that has come so far: it is newer than the answers that came with it."""
+        come = self._link.messages.received
+        while self._heard < come:
+            self._more_heard.clear()
+            await self._more_heard.wait()
 
     async def _follow(self, doubt: Doubt, channels: Sequence[Channel]) -> None:
         """A leg is alive: the doubt is over and events tell the rest."""
@@ -357,8 +367,16 @@ class Follower:
                     records.append(self._over(change))
                 case _:
                     assert_never(change)
-        if records:
-            await self._store(records)
+        if not records:
+            return
+        storing = asyncio.ensure_future(self._store(records))
+        try:
+            while not storing.done():
+                await asyncio.wait({storing}, timeout=BREATH_SECONDS)
+                self._beat()  # To wait for a full disk, or for Supabase in its place, is not to hang.
+        finally:
+            storing.cancel()
+        storing.result()
 
     def _over(self, change: Ended) -> Record:
         call_id, ending = change.call_id, change.ending

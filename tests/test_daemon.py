@@ -3,6 +3,7 @@
 import asyncio
 import logging
 import os
+import sqlite3
 import subprocess
 import sys
 from collections.abc import Callable, Coroutine
@@ -25,6 +26,7 @@ from adapter.core.model import (
 from adapter.daemon import Daemon, Parts
 from adapter.exits import EXIT_BUSY, EXIT_CONFIG, EXIT_WEDGED
 from adapter.settings import read
+from adapter.supabase_io import outbox_file
 from adapter.supabase_io.database import DatabaseAway, SyncReply, SyncRequest
 from adapter.supabase_io.outbox import Outbox
 from tests.support.doubles import HandLink, ScriptedDatabase, SilentBell, reply, row
@@ -104,6 +106,34 @@ async def test_a_call_whose_end_waits_to_be_told_is_not_looked_for(tmp_path: Pat
     try:
         await asyncio.sleep(0.1)
         assert daemon.status()["live"] == 2
+    finally:
+        stop.set()
+        await asyncio.wait_for(running, 20)
+        await outbox.close()
+
+
+async def test_supabase_is_asked_at_once_when_the_disk_is_slow_to_take_an_outcome(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else it would wait for the next sweep, and the follower with it."""
+
+    def full(*_: object) -> None:
+        raise sqlite3.OperationalError("database or disk is full")
+
+    monkeypatch.setattr("adapter.daemon.DISK_SECONDS", 0.1)
+    hand, bell, database = HandLink(), SilentBell(), ScriptedDatabase()
+    hand.run = bell.run = _for_ever  # type: ignore[attr-defined]
+    outbox = Outbox(tmp_path / "outbox.sqlite3")
+    monkeypatch.setattr(outbox_file, "commit", full)
+    parts = Parts(outbox=outbox, database=cast("Any", database), link=cast("Any", hand), doorbell=cast("Any", bell))
+    daemon = Daemon(read({**REQUIRED, "SWEEP_SECONDS": "20"}), parts, 1, ())
+    stop = asyncio.Event()
+    running = asyncio.create_task(daemon.run(stop))
+    try:
+        await asyncio.sleep(0.2)
+        record = ReleaseRecord(call_id=row(1).call_id, cause=ReleaseCause.NOT_SENT, reason="test")
+        await asyncio.wait_for(daemon._store([record]), 5)
+        assert [body["call_id"] for request in database.requests for _, body in request.records] == [record.call_id]
     finally:
         stop.set()
         await asyncio.wait_for(running, 20)

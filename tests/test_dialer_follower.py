@@ -52,6 +52,7 @@ class Desk:
         self.now = 1000.0
         self.why_not: str | None = None
         self.kept = True
+        self.keeping: asyncio.Event | None = None
         self.follower = Follower(
             link=cast("PbxLink", self.link),
             store=self._store,
@@ -81,6 +82,8 @@ class Desk:
         self.records.extend(records)
 
     async def _keeps(self, number: int) -> bool:
+        if self.keeping is not None:
+            await self.keeping.wait()
         return self.kept
 
     async def until(self, true: Callable[[], object]) -> None:
@@ -183,6 +186,18 @@ async def test_a_row_whose_claim_number_is_not_on_disk_is_not_sent() -> None:
         desk.kept = False
         desk.dialer.take((ROW,), desk.now)
         await _released(desk, ReleaseCause.NOT_SENT)
+        assert desk.link.sent == []
+
+
+async def test_a_row_canceled_while_its_number_is_written_is_not_sent() -> None:
+    """A slow disk leaves time for a cancel between the queue and the link."""
+    async with _desk() as desk:
+        gate = desk.keeping = asyncio.Event()
+        desk.dialer.take((ROW,), desk.now)
+        await desk.until(lambda: desk.dialer.sending)
+        assert not await desk.dialer.withdraw(CALL, "canceled"), "it may be on its way"
+        gate.set()
+        assert await _released(desk, ReleaseCause.NOT_SENT) == "canceled"
         assert desk.link.sent == []
 
 
@@ -485,6 +500,24 @@ async def test_an_answer_that_still_waits_to_be_heard_outdates_the_list() -> Non
         assert desk.follower.in_doubt == 2
         assert not [record for record in desk.records if record.call_id == CALL]
         gate.set()
+
+
+async def test_a_busy_pbx_does_not_keep_a_doubt_from_being_settled() -> None:
+    """There is always something that waits to be heard; only what came before the answer is newer than it."""
+    async with _found_open() as (desk, slow):
+
+        async def storm() -> None:
+            while True:
+                slow.messages.put_nowait(Event(event("Newstate", row(9).call_id, desk.now, ChannelStateDesc="Down")))
+                await asyncio.sleep(0)
+
+        noise = asyncio.create_task(storm())
+        slow.let.set()
+        desk.now += SETTLE
+        await desk.until(lambda: desk.records)
+        noise.cancel()
+        assert desk.follower.in_doubt == 0
+        await _released(desk, ReleaseCause.NEVER_EXECUTED)
 
 
 async def test_a_call_that_starts_while_the_journal_is_asked_is_not_released() -> None:

@@ -12,9 +12,9 @@ from typing import Any, Protocol, Self, TypeAlias
 
 from adapter.core.model import OpenCall, Record
 from adapter.supabase_io.database import DatabaseAway, DatabaseRefused, Registered, SyncReply, SyncRequest
-from adapter.supabase_io.doorbell import BellState, BellStatus
 from adapter.ticker import BATCH
 from tests.simulation.loop import PROCESS, Process, TimerHandle
+from tests.support.doubles import BELL
 
 MOST_RECORDS = BATCH // 2
 """In a request that is not full."""
@@ -226,20 +226,7 @@ class SimDoorbell:
         self.process = PROCESS.get()
         self.rung = asyncio.Event()
         self.missed_rows = 0
-        self.status = BellStatus(
-            state=BellState.LIVE,
-            since=0.0,
-            listens="broadcast",
-            joined=True,
-            changes_live=True,
-            deaf=False,
-            rings=0,
-            missed=0,
-            connects=1,
-            rebuilds=0,
-            unreadable=0,
-            problem=None,
-        )
+        self.status = BELL
         WORLD[-1].bell_made(self)
 
     async def run(self) -> None:

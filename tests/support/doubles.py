@@ -8,7 +8,8 @@ from dataclasses import dataclass, field
 from adapter.core.model import AmiEvent, Channel, ClaimedRow
 from adapter.core.originate import slot_of
 from adapter.core.routes import Routes
-from adapter.pbx import Accepted, LinkDown, LinkStatus, PbxMessage, Reply, Up
+from adapter.pbx import Accepted, LinkDown, LinkStatus, Reply, Up
+from adapter.pbx.link import Mail
 from adapter.pbx.replies import Order
 from adapter.supabase_io.database import SyncReply, SyncRequest
 from adapter.supabase_io.doorbell import BellState, BellStatus
@@ -71,26 +72,30 @@ class ScriptedDatabase:
         return answer if isinstance(answer, SyncReply) else answer(request)
 
 
+BELL = BellStatus(
+    state=BellState.LIVE,
+    since=0.0,
+    listens="broadcast",
+    joined=True,
+    changes_live=False,
+    deaf=False,
+    rings=0,
+    missed=0,
+    connects=1,
+    rebuilds=0,
+    unreadable=0,
+    problem=None,
+)
+"""What a bell says that hears all and has nothing to tell."""
+
+
 class SilentBell:
     """A doorbell that rings only when the test says so."""
 
     def __init__(self) -> None:
         self.rung = asyncio.Event()
         self.missed_rows = 0
-        self.status = BellStatus(
-            state=BellState.LIVE,
-            since=0.0,
-            listens="broadcast",
-            joined=True,
-            changes_live=False,
-            deaf=False,
-            rings=0,
-            missed=0,
-            connects=1,
-            rebuilds=0,
-            unreadable=0,
-            problem=None,
-        )
+        self.status = BELL
 
     def missed(self, rows: int) -> None:
         """Count what the ticker reports."""
@@ -101,7 +106,7 @@ class HandLink:
     """A PBX link moved by hand: the test puts messages, channels and journal entries, and answers each Originate."""
 
     def __init__(self) -> None:
-        self.messages: asyncio.Queue[PbxMessage] = asyncio.Queue()
+        self.messages = Mail()
         self.sent: list[str] = []
         self.hung_up: list[str] = []
         self.replies: deque[Reply] = deque()
