@@ -11,6 +11,7 @@ import random
 import tracemalloc
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 
 import pytest
 
@@ -116,6 +117,10 @@ class Desk:
         assert len(found) <= 1, "a call ends once"
         return found[0] if found else None
 
+    def has_ended(self, call_id: str) -> bool:
+        """Whether it did."""
+        return self.outcome(call_id) is not None
+
     async def watch(self) -> None:
         """How long the loop stood."""
         loop = asyncio.get_running_loop()
@@ -166,7 +171,7 @@ async def test_a_stream_spoiled_anywhere_spoils_no_other_call() -> None:
             await pbx.emit(stream)
             sessions = desk.link.status.session
             with contextlib.suppress(TimeoutError):
-                await until(lambda good=good: desk.outcome(good.call_id) is not None, seconds=3)  # type: ignore[misc]
+                await until(partial(desk.has_ended, good.call_id), seconds=3)
             ending = desk.outcome(good.call_id)
             if ending is None or ending.ending.outcome is not true[CLEAN] or desk.link.status.session != sessions:
                 wrong.append(f"{turn} {name}: the clean call ended as {ending and ending.ending.reason}")

@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -149,13 +150,13 @@ def test_a_full_disk_is_said_once_and_its_end_too(
             recorder.ami(1, sent=False, headers=EVENT)
             time.sleep(0.02)
         assert _FullDisk.tries > 1
-        assert [record.event for record in caplog.records] == ["flight.failing"]  # type: ignore[attr-defined]
-        assert "No space left" in caplog.records[0].fields["problem"]  # type: ignore[attr-defined]
+        assert [record.__dict__["event"] for record in caplog.records] == ["flight.failing"]
+        assert "No space left" in caplog.records[0].__dict__["fields"]["problem"]
         _FullDisk.full = False
         time.sleep(0.2)
         recorder.ami(1, sent=False, headers={**EVENT, "Reason": "7"})
         recorder.close()
-    assert [record.event for record in caplog.records] == ["flight.failing", "flight.again"]  # type: ignore[attr-defined]
+    assert [record.__dict__["event"] for record in caplog.records] == ["flight.failing", "flight.again"]
     assert _events(tmp_path) == [7]
     [lost] = [line["lost"] for line in read(tmp_path, Wanted(since=0)).lines if line["dir"] == "L"]
     assert lost == 30
@@ -168,7 +169,7 @@ def test_the_last_megabytes_of_the_disk_are_left_to_the_outbox(
     recorder.ami(1, sent=False, headers=EVENT)
     recorder.close()
     assert segments(folder_of(tmp_path)) == []
-    assert "32 MB" in caplog.records[0].fields["problem"]  # type: ignore[attr-defined]
+    assert "32 MB" in caplog.records[0].__dict__["fields"]["problem"]
 
 
 class _Stuck(Ring):
@@ -196,9 +197,9 @@ async def test_a_disk_that_hangs_stops_nobody(tmp_path: Path, monkeypatch: pytes
 
 def test_idle_ticks_are_short_and_a_secret_in_words_is_none(tmp_path: Path) -> None:
     recorder = _recorder(tmp_path)
-    tick = {"method": "POST", "path": "/rest/v1/rpc/call_sync_v1", "seconds": 0.01, "status": 200}
-    recorder.http(Exchange(**tick, asked={"p_records": [], "p_status": {"live": 0}}, told={"rows": [], "holder": True}))  # type: ignore[arg-type]
-    recorder.http(Exchange(**tick, asked={"p_records": [{"call_id": UUID}]}, problem="hidden-secret of 60123456700"))  # type: ignore[arg-type]
+    tick: dict[str, Any] = {"method": "POST", "path": "/rest/v1/rpc/call_sync_v1", "seconds": 0.01, "status": 200}
+    recorder.http(Exchange(**tick, asked={"p_records": [], "p_status": {"live": 0}}, told={"rows": [], "holder": True}))
+    recorder.http(Exchange(**tick, asked={"p_records": [{"call_id": UUID}]}, problem="hidden-secret of 60123456700"))
     recorder.close()
     idle, failed = (line for line in read(tmp_path, Wanted(since=0)).lines)
     assert idle["idle"] is True

@@ -125,7 +125,8 @@ def _why_not_again(world: World, before: Invite, after: Invite) -> str | None:
 
 def _forgotten(world: World, before: Invite, after: Invite) -> bool:
     """The database forgot the first call when it was restored, and whoever made the second could not know of it: its
-    folder was lost since, or it neither dialed the first nor saw a number later than the backup."""
+    folder was lost since, or it neither dialed the first (a copy of the folder may have) nor saw a number later than
+    the backup."""
     if world.restored_at is None or world.backup is None:
         return False
     first, second = world.calls[before.call_id], world.calls[after.call_id]
@@ -134,7 +135,7 @@ def _forgotten(world: World, before: Invite, after: Invite) -> bool:
         return False
     machine = world.processes[second.process][0]
     lost_at = world.lost_folders.get(machine.name, math.inf)
-    own = world.processes[first.process][0] is machine
+    own = world.processes[first.process][1] == world.processes[second.process][1]
     knew = own or machine.seen_before_restore > backup["last_claim"]
     return lost_at <= second.claimed_at or not knew
 
@@ -192,6 +193,14 @@ def _by_handler(world: World, call: Call, stored: str) -> bool:
     return stored == Outcome.VOICEMAIL and world.words.get(call.call_id) in HANDLERS_NO
 
 
+def _may_have_missed(world: World, call: Call, teller: str, ended: float) -> bool:
+    """Was something of this call hidden from its claimant, or from this machine that tells of it?"""
+    tellers = [process for process, (machine, _, _) in world.processes.items() if machine.name == teller]
+    return _missed(world, call, call.claimed_at - NOTICED_SECONDS, world.now, witness=teller) or not any(
+        world.watched(process, call.claimed_at, ended) for process in tellers
+    )
+
+
 _COPIED = {"STATE_DIR cloned", "STATE_DIR shared"}
 
 
@@ -208,7 +217,7 @@ def _is_true(world: World, call: Call, invites: list[Invite], told: Outcome, tel
         return truth(invite) is told or call.row_id in world.canceled | world.touched
     if {told, truth(invite)} == {Outcome.NO_REPLY, Outcome.NO_ANSWER}:
         # Both spend a try, and are tried again alike; whether it rang may have been missed.
-        return _missed(world, call, call.claimed_at - NOTICED_SECONDS, world.now, witness=teller)
+        return _may_have_missed(world, call, teller, invite.ended_at)
     answered = told in {Outcome.ANSWERED, Outcome.AI_FAILED} and invite.answered_at is not None
     # A restored database forgot that it was canceled; and where two processes ran on copies of one folder, the one that
     # was told of it hung up, and the other one saw it.
@@ -225,8 +234,8 @@ def _unknown_only_in_the_dark(world: World) -> Iterator[str]:
             continue  # The database forgot what it had been told.
         if world.deaths.get(call.process, math.inf) <= call.claimed_at:
             continue  # Claimed late for somebody dead: only that one could have said that it was never sent.
-        if _by_a_dead_link(world, call):
-            continue
+        if not call.boot_known or (not call.written and not world.came_back_for(call)):
+            continue  # Only its claimant could say that it was never sent, by the journal of a start that it knew.
         if any(machine not in world.kept_folders() for _, machine, _ in (*call.synced, *call.told)):
             continue  # The outcome was seen, and went with its disk before Supabase could be told.
         invites = world.carrier.of(call.call_id)
@@ -300,18 +309,11 @@ def _unsent_is_released(world: World) -> Iterator[str]:
         if world.stored(call.call_id) != Outcome.UNKNOWN or any(call.call_id in sim.accepted for sim in world.pbxs):
             continue
         machine = world.processes[call.process][0]
-        restarted = _by_a_dead_link(world, call) or any(
-            at > call.claimed_at - NOTICED_SECONDS for at in machine.pbx.downs
-        )
+        if not call.boot_known or Outcome.UNKNOWN not in {word for _, _, word in call.synced}:
+            continue  # The journal of this start proves nothing of it; or the row had met its last bound, ORPHAN_AFTER.
+        restarted = any(at > call.claimed_at - NOTICED_SECONDS for at in machine.pbx.downs)
         if not restarted and world.came_back_for(call) and not _went_back(world, call):
             yield f"{call.call_id} was never executed, its claimant came back, and yet it ended as unknown"
-
-
-def _by_a_dead_link(world: World, call: Call) -> bool:
-    """The PBX has restarted since its claimant logged in, who had not noticed: the row carries the start of the old
-    one, and so the journal of the new one proves nothing about it."""
-    login = max((at for at, up in world.links.get(call.process, ()) if up and at <= call.claimed_at), default=0.0)
-    return any(at > login for at in world.processes[call.process][0].pbx.downs if at <= call.claimed_at)
 
 
 def _went_back(world: World, call: Call) -> bool:

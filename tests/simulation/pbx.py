@@ -66,6 +66,10 @@ class World:
         """This process has logged in to a PBX, or has closed its connection."""
         raise NotImplementedError
 
+    def written_at(self, call_id: str) -> float:
+        """When the Originate of this call was written."""
+        raise NotImplementedError
+
     def disturbed(self, what: object) -> None:
         """From here on this process, connection or PBX has missed something, or may have."""
         raise NotImplementedError
@@ -458,6 +462,11 @@ class SimPbx:
     def _ping(self, _c: Connection, _f: Fields, _v: tuple[str, ...]) -> tuple[Fields, list[Fields] | None]:
         return {"Response": "Success", "Ping": "Pong"}, None
 
+    @property
+    def boot(self) -> str:
+        """When it was started, as an adapter knows it (`questions.boot`)."""
+        return f"{self.name} {self.boot_at:.3f}"
+
     def _core_status(self, _c: Connection, _f: Fields, _v: tuple[str, ...]) -> tuple[Fields, list[Fields] | None]:
         return {"Response": "Success", "CoreStartupDate": self.name, "CoreStartupTime": f"{self.boot_at:.3f}"}, None
 
@@ -534,7 +543,8 @@ class SimPbx:
 
     def taken_without_ai(self, call_id: str) -> None:
         """Note a call into a void: the guard looks every ten seconds, and an answer takes five at most."""
-        if self.ai_gone_at is not None and self.world.now - self.ai_gone_at > VOID_SECONDS:
+        # Judged by when it was written: a frozen PBX may execute it much later.
+        if self.ai_gone_at is not None and self.world.written_at(call_id) - self.ai_gone_at > VOID_SECONDS:
             self.into_void.append(call_id)
 
     # -- the life of a call

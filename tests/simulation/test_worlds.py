@@ -83,6 +83,8 @@ MENDED = {
     "a full disk held up what was to be told to Supabase": (39041, 40239),
     "an answer that nobody heard, though the leg ended as one that is up": (39827,),
     "a folder copied after its registration was begun ran twice as one": (41283,),
+    "calls went into a void after a sleep, by a look at the AI from before": (63857,),
+    "a registration executed late put a dead process in the place of the one at work": (49836,),
     "an Originate in doubt was over by its age while the PBX was away": (291,),
 }
 """Seeds that once broke a promise, by what was wrong. Other faults may have moved them to other worlds since."""

@@ -85,6 +85,9 @@ class Call:
     process: Process
     adapter: str
     incarnation: int
+    boot_known: bool = True
+    """Whether the row says when its PBX was really started, as its claimant knew it."""
+
     written: int = 0
     written_at: float = 0.0
     responded: bool = False
@@ -428,6 +431,7 @@ class World(pbx.World):
                     process=process,
                     adapter=adapter_id,
                     incarnation=incarnation,
+                    boot_known=row.pbx_boot == self.processes[process][0].pbx.boot,
                 )
                 self.due.claimed(row.row_id)
                 self.trace("claimed", process=process.name, row=row.row_id, call=row.call_id, lost=lost)
@@ -564,6 +568,10 @@ class World(pbx.World):
         outcome: str | None = self.store.stored_outcome(call_id)
         return outcome
 
+    def written_at(self, call_id: str) -> float:
+        """When the Originate of this call was written."""
+        return self.calls[call_id].written_at
+
     def user_of(self, row_id: int) -> str:
         """Whose row it is (also of one that was deleted)."""
         return self.users[row_id]
@@ -581,9 +589,10 @@ class World(pbx.World):
     def watched(self, process: Process, since: float, until: float) -> bool:
         """This process was logged in to its PBX all that time, and awake, and missed nothing there."""
         links = self.links.get(process, [])
-        before = [up for at, up in links if at < since]
+        login, up = max(((at, up) for at, up in links if at < since), default=(0.0, False))
         return (
-            bool(before and before[-1])
+            up
+            and not any(login < at <= until for at in self.processes[process][0].pbx.downs)
             and not any(since <= at <= until for at, _ in links)
             and not any(since <= at <= until for at in self.disturbances.get(process, ()))
             and not any(begun <= until and ended >= since for begun, ended in process.pauses)
