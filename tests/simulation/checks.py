@@ -118,7 +118,8 @@ def _why_not_again(world: World, before: Invite, after: Invite) -> str | None:
     if second.attempt <= first.attempt:
         return f"rung again for free (attempts {first.attempt} and {second.attempt})"
     happened = truth(before)
-    if happened in AGAIN or world.words.get(before.call_id) in HANDLERS_NO:
+    forgotten = happened is Outcome.CANCELED and world.restored_at is not None  # The database forgot the cancel.
+    if forgotten or happened in AGAIN or world.words.get(before.call_id) in HANDLERS_NO:
         return None
     return f"the last one was {happened.value}"
 
@@ -252,7 +253,9 @@ def _missed(world: World, call: Call, since: float, until: float, *, witness: st
     """Was anything missed, or may have been, where this call was claimed, or by this machine that tells of it?"""
     machine = world.processes[call.process][0]
     owners = [process for process, (one, _, _) in world.processes.items() if one is machine or one.name == witness]
-    return any(since <= at <= until for what in (*owners, machine.pbx) for at in world.disturbances.get(what, ()))
+    return any(process.stood_still(since, until) for process in owners) or any(
+        since <= at <= until for what in (*owners, machine.pbx) for at in world.disturbances.get(what, ())
+    )
 
 
 def _found_is_followed(world: World) -> Iterator[str]:

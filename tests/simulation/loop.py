@@ -15,6 +15,7 @@ import contextlib
 import contextvars
 import gc
 import heapq
+import math
 import sys
 import warnings
 from collections import deque
@@ -129,6 +130,11 @@ class Process:
         """SIGSTOP, or the machine falls asleep: no step until `go_on`."""
         if self.alive and self.stopped_at is None:
             self.stopped_at = self.loop.now
+
+    def stood_still(self, since: float, until: float) -> bool:
+        """At any moment between the two."""
+        stops = self.pauses if self.stopped_at is None else [*self.pauses, (self.stopped_at, math.inf)]
+        return any(begun <= until and ended >= since for begun, ended in stops)
 
     def go_on(self, *, slept: bool) -> None:
         """SIGCONT, or the machine wakes up: then its monotonic clock and all its timers have stood still."""

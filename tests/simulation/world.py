@@ -328,10 +328,15 @@ class World(pbx.World):
         """The outbox has these: its caller believes from here on that they cannot be lost."""
         if not process.alive:
             return
+        machine = self._whose(FOLDERS.get(self.processes[process][1]))
         for record in records:
             if isinstance(record, OutcomeRecord) and (call := self.calls.get(record.call_id)) is not None:
-                call.told.append((self.now, self.processes[process][0].name, record.ending.outcome.value))
+                call.told.append((self.now, machine, record.ending.outcome.value))
                 self.fire("told", process)
+
+    def _whose(self, folder: Folder | None) -> str:
+        """The machine whose STATE_DIR this is; a copy is nobody's."""
+        return next((m.name for m in self.machines if FOLDERS.get(m.path) is folder), "another")
 
     # -- what goes wrong with folders and the database, and what an operator does about it
 
@@ -473,7 +478,7 @@ class World(pbx.World):
     def synced(self, folder: Folder, body: dict[str, Any]) -> None:
         """A record reached a disk."""
         call = self.calls.get(body["call_id"])
-        machine = next((m.name for m in self.machines if FOLDERS.get(m.path) is folder), "another")
+        machine = self._whose(folder)
         self.trace("synced", machine=machine, kind=body["kind"], call=body["call_id"], outcome=body.get("outcome"))
         if call is not None and body["kind"] == "outcome":
             call.synced.append((self.now, machine, body["outcome"]))
@@ -595,8 +600,7 @@ class World(pbx.World):
             and not any(login < at <= until for at in self.processes[process][0].pbx.downs)
             and not any(since <= at <= until for at, _ in links)
             and not any(since <= at <= until for at in self.disturbances.get(process, ()))
-            and not any(begun <= until and ended >= since for begun, ended in process.pauses)
-            and process.stopped_at is None
+            and not process.stood_still(since, until)
         )
 
     def holders(self) -> Iterable[Machine]:
