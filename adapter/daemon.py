@@ -214,10 +214,14 @@ class Daemon:
 
     async def _store(self, records: Sequence[Record]) -> None:
         puts = [asyncio.ensure_future(self._parts.outbox.put(record)) for record in records]
-        _, late = await asyncio.wait(puts, timeout=DISK_SECONDS)
-        if late:
-            self._ticker.want()
-        await asyncio.gather(*puts)
+        try:
+            _, late = await asyncio.wait(puts, timeout=DISK_SECONDS)
+            if late:
+                self._ticker.want()
+            await asyncio.gather(*puts)
+        finally:
+            for put in puts:
+                put.cancel()  # That takes no record back; it only leaves nobody waiting.
         self._ticker.want()
 
     def _ended(self, ending: Ending) -> None:

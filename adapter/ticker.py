@@ -277,15 +277,15 @@ class Ticker:
         if self.database_problem is not None:
             self.database_problem = None
             say(log, logging.INFO, "database.back", "Supabase answers again", waiting=self._outbox.count)
+        self._batch = min(BATCH, self._batch * 2)
+        for seq, words in reply.refused:
+            self._outbox.refuse(seq, words)
+        self._outbox.done(reply.recorded)  # Also of a run that counts no more.
         if reply.fenced:
             raise Fenced(
                 "A newer process with this adapter's identity is registered in the database; this one stops. "
                 "Calls in the air go on and are followed by the newer one."
             )
-        self._batch = min(BATCH, self._batch * 2)
-        for seq, words in reply.refused:
-            self._outbox.refuse(seq, words)
-        self._outbox.done(reply.recorded)
         self._check_time(reply)
         self._lease_until = started + LEASE_SECONDS if reply.holder else float("-inf")
 

@@ -1,6 +1,7 @@
 """The daemon's page of life with its parts replaced: whoever dies ends the process, with the code that tells which."""
 
 import asyncio
+import gc
 import logging
 import os
 import sqlite3
@@ -138,6 +139,32 @@ async def test_supabase_is_asked_at_once_when_the_disk_is_slow_to_take_an_outcom
         stop.set()
         await asyncio.wait_for(running, 20)
         await outbox.close()
+
+
+async def test_nobody_waits_for_a_disk_after_the_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Canceled while an outcome waits for a full disk: the outbox tells of the loss, no task of ours does so again."""
+
+    def full(*_: object) -> None:
+        raise sqlite3.OperationalError("database or disk is full")
+
+    complaints: list[str] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: complaints.append(context["message"]))
+    outbox = Outbox(tmp_path / "outbox.sqlite3")
+    monkeypatch.setattr(outbox_file, "commit", full)
+    hand, bell, database = HandLink(), SilentBell(), ScriptedDatabase()
+    parts = Parts(outbox=outbox, database=cast("Any", database), link=cast("Any", hand), doorbell=cast("Any", bell))
+    daemon = Daemon(read(REQUIRED), parts, 1, ())
+    record = ReleaseRecord(call_id=row(1).call_id, cause=ReleaseCause.NOT_SENT, reason="test")
+    storing = asyncio.create_task(daemon._store([record]))
+    await asyncio.sleep(0.05)
+    storing.cancel()
+    await asyncio.gather(storing, return_exceptions=True)
+    assert outbox.count == 1, "it is kept all the same"
+    await outbox.close()
+    await asyncio.sleep(0)
+    del storing
+    gc.collect()
+    assert complaints == []
 
 
 async def test_a_stop_ends_with_code_0(tmp_path: Path) -> None:

@@ -190,9 +190,11 @@ async def test_a_wrong_key_costs_no_record(desk: Desk) -> None:
 
 
 async def test_a_fenced_process_stops(desk: Desk) -> None:
-    desk.database.answers.append(reply(fenced=True))
+    await desk.outbox.put(_release(1))
+    desk.database.answers.append(reply(fenced=True, recorded=(1,)))
     with pytest.raises(Fenced, match="newer process"):
         await desk.turns(1)
+    assert desk.outbox.count == 0, "what it told was taken all the same"
 
 
 async def test_a_restored_database_stops_the_dialing_and_says_so(desk: Desk) -> None:
