@@ -28,6 +28,10 @@ LEASE_SECONDS = 60.0
 SEND_SECONDS = 15.0
 """A claimed row is sent within 5 s or never, and its Response comes within 10 s or is given up."""
 
+INVITE_SECONDS = 2.0
+"""So long may a loaded PBX take from its dial, where its ring limit begins, to the INVITE that the carrier sees (1.8 s
+were seen while a whole suite ran beside it)."""
+
 BREAK_SECONDS = 2.6
 """An answered call that ends sooner by our side counts as dropped by the AI (2 s, and some for the two clocks)."""
 
@@ -154,7 +158,7 @@ def _by_a_frozen_pbx(call: Invite, evidence: Evidence) -> set[str]:
 
 
 def _by_the_carrier(row: Row, scenario: Scenario, call: Invite, evidence: Evidence) -> set[str]:
-    if _reached_its_end(call, scenario, evidence.ring_seconds):
+    if _reached_its_end(row, call, scenario, evidence.ring_seconds):
         allowed = {scenario.outcome}
         if _gap(row, call, evidence) and call.answered is None:
             # What was not watched from the beginning proves no refusal: it counts as a call that may have rung.
@@ -171,15 +175,17 @@ def _by_the_carrier(row: Row, scenario: Scenario, call: Invite, evidence: Eviden
     return set()
 
 
-def _reached_its_end(call: Invite, scenario: Scenario, ring_seconds: float) -> bool:
+def _reached_its_end(row: Row, call: Invite, scenario: Scenario, ring_seconds: float) -> bool:
     """Whether the callee (or the ring limit) ended the call, and nobody else before."""
     if call.answered is not None:
         return call.ended is not None and call.ended - call.answered >= scenario.talk - 0.05
     if call.ended is None:
         return False
-    lasted = call.ended - call.started
-    end = min(ring_seconds, scenario.refuse_after) if scenario.refuse_after is not None else ring_seconds
-    return lasted >= end - 0.15
+    if scenario.refuse_after is not None and scenario.refuse_after < ring_seconds:
+        return call.ended - call.started >= scenario.refuse_after - 0.15
+    # The PBX counts from its own dial, which is after the claim and before the INVITE.
+    dialed = max(row.claimed_at or call.started, call.started - INVITE_SECONDS)
+    return call.ended - min(dialed, call.started) >= ring_seconds - 0.15
 
 
 def _gap(row: Row, call: Invite, evidence: Evidence) -> bool:

@@ -118,6 +118,18 @@ def test_unknown_needs_a_fault_in_reach() -> None:
     assert judged.unknown == {"adapter.kill": 1}
 
 
+def test_the_ring_limit_counts_from_the_dial_of_the_pbx() -> None:
+    silent = number("20", 1)
+    late = _call(silent, 101.8, 106.1, rang=101.9)
+    assert _kinds(_evidence(_row(silent, "no_answer"), late)) == []
+    # Claimed a moment before, so the PBX gave up too early: that is a cut, not a limit.
+    assert _kinds(_evidence(_row(silent, "no_answer", claimed_at=101.5), late)) == ["wrong outcome"]
+    # However long it waited for its turn after the claim.
+    assert _kinds(_evidence(_row(silent, "no_answer", claimed_at=90.0), replace(late, ended=103.9))) == [
+        "wrong outcome"
+    ]
+
+
 def test_a_pbx_that_was_frozen_past_its_ring_limit_has_given_up_first() -> None:
     """Seen with seeds 202 and 203: the callee answered or declined, and the PBX said cause 19 when it went on."""
     call = _call(DECLINES, 100.1, 101.6, rang=100.2)
