@@ -496,7 +496,7 @@ def _no_operator_needed(world: World) -> Iterator[str]:
 def _adapters_come_back(world: World) -> Iterator[str]:
     """When all is well again, every adapter that is wanted runs."""
     for machine in world.machines:
-        if machine.wanted and (machine.process is None or not machine.process.alive):
+        if machine.wanted and world.down(machine):
             yield f"{machine.name} is down; exits {machine.exits[-5:]}"
 
 

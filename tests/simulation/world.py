@@ -34,6 +34,9 @@ RESTART_SECONDS = (0.1, 8.0)
 SETTLE_SECONDS = 3600.0
 """After everything is healed, every row must have ended within this time: expiry, longest call, orphan and lease."""
 
+RETURN_SECONDS = 120.0
+"""Longer than any pause before a restart: who is down after it stays down."""
+
 NUMBERS = tuple(f"+60 12-345 67{last:02d}" for last in range(100))
 USERS = tuple(f"00000000-0000-4000-8000-0000000000a{last}" for last in range(3))
 
@@ -506,6 +509,11 @@ class World(pbx.World):
             self.loop.run(self.now + 15.0)
             faults.attend(self)
         self.loop.run(self.now + 15.0)
+        # One that came back from away just now may be refused as well, and has its operator too.
+        end = self.now + RETURN_SECONDS
+        while self.now < end and any(self.down(machine) for machine in self.machines if machine.wanted):
+            faults.attend(self)
+            self.loop.run(self.now + 15.0)
         self.trace("over", rows=len(self.store.rows), steps=self.loop.steps)
 
     def build(self) -> None:
@@ -563,8 +571,10 @@ class World(pbx.World):
         return not any(self._waits(machine) for machine in self.machines if machine.wanted)
 
     def _waits(self, machine: Machine) -> bool:
-        alive = machine.process is not None and machine.process.alive
-        return not alive or bool(machine.exits) or bool(machine.folder.file.records)
+        return self.down(machine) or bool(machine.exits) or bool(machine.folder.file.records)
+
+    def down(self, machine: Machine) -> bool:
+        return machine.process is None or not machine.process.alive
 
     # -- what the checks ask
 
