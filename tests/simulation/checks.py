@@ -7,7 +7,7 @@ from itertools import pairwise
 from typing import Any
 
 from adapter.core.model import Outcome
-from adapter.core.outcomes import RULES, Retry
+from adapter.core.outcomes import RULES, SOON, Retry
 from adapter.core.witness import ASK_AFTER, LONGEST_RING
 from adapter.dialer import FRESH_SECONDS
 from tests.simulation.carrier import End, Invite, truth
@@ -175,7 +175,8 @@ def _outcomes_stored(world: World) -> Iterator[str]:
         invites = world.carrier.of(call.call_id)
         words = [word for _, machine, word in (*call.synced, *call.told) if machine in world.kept_folders()]
         known = {word for word in words if word != Outcome.UNKNOWN}
-        for teller, word in {(teller, word) for _, teller, word in call.synced if word != Outcome.UNKNOWN}:
+        said = {(teller, word) for _, teller, word in (*call.synced, *call.reported)}
+        for teller, word in {(teller, word) for teller, word in said if word != Outcome.UNKNOWN}:
             if not _is_true(world, call, invites, Outcome(word), teller):
                 seen = [f"{i.story.name}, ended by {i.end}" for i in invites]
                 yield f"{call.call_id} was told as {word}; the carrier: {seen or 'never saw it'}"
@@ -185,7 +186,7 @@ def _outcomes_stored(world: World) -> Iterator[str]:
                 yield f"{call.call_id} was told as {word} while it went on"
         stored = world.stored(call.call_id)
         # Two adapters may have seen the same call; the first word counts.
-        anybodys = {word for _, _, word in (*call.synced, *call.told)} - {Outcome.UNKNOWN}
+        anybodys = {word for _, _, word in (*call.synced, *call.told, *call.reported)} - {Outcome.UNKNOWN}
         if known and stored is not None and stored not in anybodys and not _by_handler(world, call, stored):
             yield f"{call.call_id}: {sorted(known)} reached a disk, {stored} is stored"
 
@@ -223,7 +224,18 @@ def _is_true(world: World, call: Call, invites: list[Invite], told: Outcome, tel
     # A restored database forgot that it was canceled; and where two processes ran on copies of one folder, the one that
     # was told of it hung up, and the other one saw it.
     unaware = world.restored_at is not None or bool(_COPIED & world.faults.keys())
-    return truth(invite) is told or answered or (invite.end is End.HANGUP and unaware)
+    hung_up = invite.end is End.HANGUP and unaware
+    return truth(invite) is told or answered or hung_up or _refused_late(world, call, invite, told, teller)
+
+
+def _refused_late(world: World, call: Call, invite: Invite, told: Outcome, teller: str) -> bool:
+    """A PBX that stood still sends its INVITE late: what the adapter sees is a refusal after a long silence, which
+    counts as no reply, and as no answer where it did not see all of that silence."""
+    if invite.end is not End.CARRIER or invite.rang_at is not None or invite.ended_at is None:
+        return False
+    late = invite.ended_at - call.claimed_at > SOON
+    missed = told is Outcome.NO_ANSWER and _may_have_missed(world, call, teller, invite.ended_at)
+    return late and (told is Outcome.NO_REPLY or missed)
 
 
 def _unknown_only_in_the_dark(world: World) -> Iterator[str]:

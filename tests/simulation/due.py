@@ -49,6 +49,9 @@ class Due:
         self._full: dict[Process, float] = {}
         """When it last got as many rows as it had asked for."""
 
+        self._crowded: dict[str, float] = {}
+        """When a claim last took the last place of this user: it may be free again before the next look."""
+
         self._claimed: dict[int, float] = {}
         """When this row was claimed last, by anybody: it may be back before the next look."""
 
@@ -78,6 +81,11 @@ class Due:
     def claimed(self, row: int) -> None:
         """Somebody has it."""
         self._claimed[row] = self._world.now
+        rows = self._world.store.tables
+        user = rows.rows[row].user_id
+        in_air = sum(other.in_air and other.user_id == user for other in rows.open.values())
+        if any(in_air >= int(machine.settings["MAX_CALLS_PER_USER"]) for machine in self._world.machines):
+            self._crowded[user] = self._world.now
 
     # What is seen each second
 
@@ -91,7 +99,12 @@ class Due:
                 sweep = float(machine.settings["SWEEP_SECONDS"])
                 for row in self._within_limits(waiting, machine):
                     at = row.id, process
-                    since = max(self._since.get(at, world.now), self._changed(process), self._claimed.get(row.id, 0.0))
+                    since = max(
+                        self._since.get(at, world.now),
+                        self._changed(process),
+                        self._claimed.get(row.id, 0.0),
+                        self._crowded.get(row.user_id, 0.0),
+                    )
                     found[at] = since
                     if world.now - since > sweep + MARGIN_SECONDS:
                         words = f"row {row.id} could be claimed by {process.name} from {since:.1f} to {world.now:.1f}"

@@ -89,6 +89,10 @@ class Around(Protocol):
         """Does the disk of a process hold records that are not among those which it sends?"""
         ...
 
+    def reported(self, process: Process, request: SyncRequest, reply: SyncReply) -> None:
+        """A request was executed."""
+        ...
+
     def went_ahead(self, process: Process, reply: SyncReply) -> None:
         """A request was executed that left records behind."""
         ...
@@ -145,6 +149,7 @@ class SimDatabase:
 
         def execute(now: float) -> SyncReply:
             reply: SyncReply = store.sync(adapter, incarnation, request, now)
+            self._world.reported(self._process, request, reply)
             if behind:
                 self._world.went_ahead(self._process, reply)
             return reply

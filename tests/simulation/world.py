@@ -16,7 +16,7 @@ from typing import Any
 import adapter.daemon
 from adapter.core.model import OpenCall, OutcomeRecord, Record
 from adapter.settings import Settings, read
-from adapter.supabase_io.database import Registered, SyncReply
+from adapter.supabase_io.database import Registered, SyncReply, SyncRequest
 from tests.simulation import network, pbx
 from tests.simulation.carrier import Carrier
 from tests.simulation.disk import FOLDERS, Folder
@@ -102,6 +102,9 @@ class Call:
 
     synced: list[tuple[float, str, str]] = field(default_factory=list)
     """When, by which machine, which outcome reached a disk."""
+
+    reported: list[tuple[float, str, str]] = field(default_factory=list)
+    """When, by which machine, which outcome the database took, be it from a disk or from the memory of its process."""
 
 
 @functools.cache
@@ -336,6 +339,13 @@ class World(pbx.World):
             if isinstance(record, OutcomeRecord) and (call := self.calls.get(record.call_id)) is not None:
                 call.told.append((self.now, machine, record.ending.outcome.value))
                 self.fire("told", process)
+
+    def reported(self, process: Process, request: SyncRequest, reply: SyncReply) -> None:
+        """The database has executed a request with records."""
+        machine = self._whose(FOLDERS.get(self.processes[process][1]))
+        for seq, record in request.records:
+            if seq in reply.recorded and record["kind"] == "outcome" and record["call_id"] in self.calls:
+                self.calls[record["call_id"]].reported.append((self.now, machine, record["outcome"]))
 
     def _whose(self, folder: Folder | None) -> str:
         """The machine whose STATE_DIR this is; a copy is nobody's."""
