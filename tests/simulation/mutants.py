@@ -213,8 +213,22 @@ def _forgotten_when_sent(self: Ticker, claim: Any) -> SyncRequest:
     return request
 
 
-async def _never_back_in_time(self: Ticker, _reply: SyncReply) -> None:
-    """The claim number is not looked at."""
+def _never_back_in_time(self: Ticker, reply: SyncReply) -> None:
+    """A lower claim number is not minded."""
+    if reply.claim_number > self._outbox.highest_claim_number:
+        self._outbox.note_claim_number(reply.claim_number)
+
+
+@contextmanager
+def _trusts_any_database() -> Iterator[None]:
+    """The adapter minds no lower claim number, nor does it say what it had seen: either of the two suffices."""
+
+    def request(self: Ticker, claim: Any) -> SyncRequest:
+        asked = _request(self, claim)
+        return replace(asked, status={name: value for name, value in asked.status.items() if name != "seen"})
+
+    with replaced(Ticker, "_check_time", _never_back_in_time), replaced(Ticker, "_request", request):
+        yield
 
 
 def _claims_first(self: Ticker, claim: Any) -> SyncRequest:
@@ -392,7 +406,7 @@ MUTANTS = (
     Mutant("record kept in memory alone", 34, _patch(Outbox, "put", _put_never_written)),
     Mutant("outbox opened as if empty", 30, _patch(outbox_file, "open_file", _opens_empty)),
     Mutant("registration begun anew after a crash", 34, _patch(StateDir, "begin_incarnation", _new_nonce)),
-    Mutant("database that went back in time believed", 126, _patch(Ticker, "_check_time", _never_back_in_time)),
+    Mutant("database that went back in time believed", 126, _trusts_any_database),
     Mutant("take-over not heard", 152, _patch(Ticker, "_commands", _deaf_to_takeovers)),
     Mutant("cancel not heard", 6, _patch(Ticker, "_commands", _deaf_to_cancels)),
     Mutant("sweep that takes no rows", 1, _patch(Ticker, "_turn", _claims_when_rung)),

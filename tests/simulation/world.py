@@ -34,9 +34,6 @@ RESTART_SECONDS = (0.1, 8.0)
 SETTLE_SECONDS = 3600.0
 """After everything is healed, every row must have ended within this time: expiry, longest call, orphan and lease."""
 
-RETURN_SECONDS = 120.0
-"""Longer than any pause before a restart: who is down after it stays down."""
-
 NUMBERS = tuple(f"+60 12-345 67{last:02d}" for last in range(100))
 USERS = tuple(f"00000000-0000-4000-8000-0000000000a{last}" for last in range(3))
 
@@ -510,20 +507,18 @@ class World(pbx.World):
             self.loop.run(self.troubled_until)
         faults.heal(self)
         self.healed_at = self.now
-        end = self.now + SETTLE_SECONDS
-        while self.now < end and not self.settled():
+        end, over = self.now + SETTLE_SECONDS, False
+        while self.now < end and not over:
             self.loop.run(self.now + 10.0)
             faults.attend(self)
-        # A process that is refused by now finds that out with its next request.
-        for _ in range(3):
-            self.loop.run(self.now + 15.0)
-            faults.attend(self)
-        self.loop.run(self.now + 15.0)
-        # One that came back from away just now may be refused as well, and has its operator too.
-        end = self.now + RETURN_SECONDS
-        while self.now < end and any(self.down(machine) for machine in self.machines if machine.wanted):
-            faults.attend(self)
-            self.loop.run(self.now + 15.0)
+            if self.settled():
+                # A process that is refused by now finds that out with its next request, one that was away may just have
+                # come back, and what the AI handler said may send a row that had ended for another call.
+                for _ in range(3):
+                    self.loop.run(self.now + 15.0)
+                    faults.attend(self)
+                self.loop.run(self.now + 15.0)
+                over = self.settled()
         self.trace("over", rows=len(self.store.rows), steps=self.loop.steps)
 
     def build(self) -> None:
