@@ -3807,12 +3807,21 @@ create or replace function public.call_batch_contacts(
 language plpgsql volatile security definer
 set search_path = ''
 as $$
+declare
+  v_home text;
+  v_home_local text;
 begin
   if pg_catalog.to_regclass('public.contacts') is null
     or not exists (select from public.contacts c where c.user_id = p_user) then
     contacts := array_fill(null::uuid, array[cardinality(p_raws)]);
     return;
   end if;
+  -- The local form differs from the other one in how it begins: asked once, not for each number.
+  select '+' || r.calling_code into v_home
+  from public.call_settings s
+  join public.call_regions r on r.region = s.default_region;
+  v_home_local := public.call_local_form(v_home);
+
   with wanted as materialized (
     select w.place, w.raw, w.e164, w.name, w.contact
     from unnest(p_raws, p_e164s, names, contacts) with ordinality w (raw, e164, name, contact, place)
@@ -3821,17 +3830,16 @@ begin
     from public.contacts c
     where c.user_id = p_user
   ), forms as (
-    select w.place, f.digits
-    from wanted w
-    cross join lateral (
-      values (w.raw), (w.e164), (public.call_local_form(w.e164))
-    ) t (text)
-    cross join lateral (select regexp_replace(t.text, '[^0-9]', '', 'g')) f (digits)
-    where f.digits <> ''
+    select w.place, regexp_replace(w.raw, '[^0-9]', '', 'g') as digits from wanted w
+    union
+    select w.place, substr(w.e164, 2) from wanted w where w.e164 is not null
+    union
+    select w.place, v_home_local || substr(w.e164, length(v_home) + 1) from wanted w where w.e164 like v_home || '%'
   ), matched as (
     select f.place, (array_agg(o.id))[1] as id, min(o.name) as name
     from forms f
     join own o on o.digits = f.digits
+    where f.digits <> ''
     group by f.place
     having count(distinct o.id) = 1
   )
@@ -3883,7 +3891,6 @@ language plpgsql volatile security definer
 set search_path = ''
 -- Plans made for an empty queue must not read it whole once it is full.
 set enable_seqscan = off
-set plan_cache_mode = force_custom_plan
 -- The page gives up after 60 s; a second request waits for the first no longer than that leaves it time for its own work.
 set lock_timeout = '20s'
 set statement_timeout = '55s'
