@@ -3584,8 +3584,8 @@ begin
   select format('%s must be %s', c.key, c.must)
   into v_problem
   from (values
-    (1, 'source', 'page or retry', coalesce(p_request ->> 'source', 'page') in ('page', 'retry')),
-    (2, 'auth', 'compat or session', coalesce(p_request ->> 'auth', 'session') in ('compat', 'session')),
+    (1, 'source', 'page or retry', public.call_batch_text(p_request -> 'source') in ('page', 'retry')),
+    (2, 'auth', 'compat or session', public.call_batch_text(p_request -> 'auth') in ('compat', 'session')),
     (3, 'user_id', 'a uuid', public.call_batch_uuid(p_request -> 'user_id') is not null),
     (4, 'session_token', 'a text of up to 4096 characters', length(public.call_batch_text(p_request -> 'session_token')) <= 4096),
     (5, 'campaign_id', 'a uuid', public.call_batch_uuid(p_request -> 'campaign_id') is not null),
@@ -3598,7 +3598,7 @@ begin
     (12, 'limits', 'an object', jsonb_typeof(p_request -> 'limits') = 'object'),
     (13, 'origin', 'a text', public.call_batch_text(p_request -> 'origin') is not null)
   ) c (place, key, must, right_so)
-  where c.right_so is not true and coalesce(p_request -> c.key, 'null') not in ('null', '""')
+  where c.right_so is not true and btrim(p_request ->> c.key, E' \t\r\n') <> ''
   order by c.place
   limit 1;
 
@@ -3635,7 +3635,7 @@ language plpgsql volatile security definer
 set search_path = ''
 as $$
 declare
-  v_session constant boolean := coalesce(p_request ->> 'auth', 'session') = 'session';
+  v_session constant boolean := public.call_batch_text(p_request -> 'auth') is distinct from 'compat';
   v_said constant uuid := public.call_batch_uuid(p_request -> 'user_id');
   v_token constant text := public.call_batch_text(p_request -> 'session_token');
   v_shown uuid;
@@ -3963,8 +3963,8 @@ begin
       return public.call_batch_reply(v_code, v_error, '{}');
   end;
 
-  v_source := coalesce(nullif(p_request ->> 'source', ''), 'page');
-  v_auth := coalesce(nullif(p_request ->> 'auth', ''), 'session');
+  v_source := coalesce(public.call_batch_text(p_request -> 'source'), 'page');
+  v_auth := coalesce(public.call_batch_text(p_request -> 'auth'), 'session');
   v_limits := case jsonb_typeof(p_request -> 'limits') when 'object' then p_request -> 'limits' else '{}' end;
   v_retry := case jsonb_typeof(p_request -> 'retry') when 'object' then p_request -> 'retry' else '{}' end;
   v_total := case jsonb_typeof(p_request -> 'items') when 'array' then jsonb_array_length(p_request -> 'items') else 0 end;
