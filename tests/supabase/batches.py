@@ -56,7 +56,8 @@ class Customer:
         """A session token that ends in `ends` from now."""
         token = uuid.uuid4().hex
         await self.connection.execute(
-            "insert into user_sessions (user_id, session_token, expires_at) values ($1, $2, now() + $3::text::interval)",
+            "insert into user_sessions (user_id, session_token, expires_at) "
+            "values ($1, $2, now() + $3::text::interval)",
             self.user,
             token,
             ends,

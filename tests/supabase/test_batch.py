@@ -10,6 +10,12 @@ from tests.supabase.batches import LIMITS, Customer, counts, results, rows
 from tests.supabase.helpers import Desk, number, outcome
 
 
+async def states(customer: Customer) -> dict[str, str]:
+    """The status of each campaign by its name."""
+    found = await customer.connection.fetch("select campaign_name, status from campaigns")
+    return {row["campaign_name"]: row["status"] for row in found}
+
+
 @pytest.fixture
 async def customer(app_desk: Desk) -> Customer:
     """A user with minutes enough, in a project of the app."""
@@ -166,13 +172,13 @@ async def test_a_session_token_tells_the_user(customer: Customer, auth: str) -> 
     assert foreign["code"] == "unauthorized"
     late = await customer.ask(auth=auth, session_token=await customer.session("-1 second"), user_id=None)
     assert late["code"] == "unauthorized"
-    nobody = await customer.ask(auth=auth, session_token="eyJhbGciOiJIUzI1NiJ9.e30.x", user_id=None)  # noqa: S106
+    nobody = await customer.ask(auth=auth, session_token="eyJhbGciOiJIUzI1NiJ9.e30.x", user_id=None)
     assert nobody["code"] == "unauthorized"
     assert (await customer.count(), await other.count()) == (2, 0)
 
 
 async def test_a_token_that_is_no_session_does_not_trouble_compat(customer: Customer) -> None:
-    assert (await customer.ask(session_token="a publishable key"))["ok"]  # noqa: S106
+    assert (await customer.ask(session_token="a publishable key"))["ok"]
 
 
 async def test_prompt_and_campaign_must_be_the_users(customer: Customer) -> None:
@@ -245,9 +251,7 @@ async def test_a_repeat_is_answered_whatever_the_balance(customer: Customer) -> 
 # 4. Limits
 
 
-@pytest.mark.parametrize(
-    ("account", "key"), [("trial", "max_concurrent_calls"), ("pro", "pro_max_concurrent_calls")]
-)
+@pytest.mark.parametrize(("account", "key"), [("trial", "max_concurrent_calls"), ("pro", "pro_max_concurrent_calls")])
 async def test_the_lower_of_both_limits_holds_for_one_request(app_desk: Desk, account: str, key: str) -> None:
     customer = await Customer(connection=app_desk.connection).join(account)
     await customer.setting(key, "2")
@@ -310,9 +314,7 @@ async def test_requests_are_forgotten_after_a_day(customer: Customer) -> None:
 # 5. Repeats
 
 
-async def test_the_same_numbers_are_one_request_whatever_became_of_its_rows(
-    customer: Customer, app_desk: Desk
-) -> None:
+async def test_the_same_numbers_are_one_request_whatever_became_of_its_rows(customer: Customer, app_desk: Desk) -> None:
     first = await customer.ask([number(1), number(2), number(3), "12"], campaign_name="Morning")
     claimed = await app_desk.claim(1)
     await app_desk.sync([outcome(claimed[0]["call_id"], "busy")])
@@ -366,9 +368,7 @@ async def test_another_prompt_set_or_user_is_another_request(customer: Customer,
 
 @pytest.mark.parametrize("source", ["page", "retry"])
 @pytest.mark.parametrize("status", ["queued", "dialing", "talking"])
-async def test_a_number_still_open_is_returned(
-    customer: Customer, app_desk: Desk, source: str, status: str
-) -> None:
+async def test_a_number_still_open_is_returned(customer: Customer, app_desk: Desk, source: str, status: str) -> None:
     first = await customer.ask(campaign_name="Morning")
     await customer.age(11)
     if status != "queued":
@@ -452,7 +452,12 @@ async def test_the_browsers_campaign_is_used_as_it_is(customer: Customer, app_de
 
 @pytest.mark.parametrize(
     ("changes", "status"),
-    [({"items": ["12"]}, "failed"), ({"items": []}, "failed"), ({"prompt_id": str(uuid.uuid4())}, "failed"), ({}, "completed")],
+    [
+        ({"items": ["12"]}, "failed"),
+        ({"items": []}, "failed"),
+        ({"prompt_id": str(uuid.uuid4())}, "failed"),
+        ({}, "completed"),
+    ],
 )
 async def test_a_campaign_that_the_browser_made_for_nothing_ends(
     customer: Customer, changes: dict[str, Any], status: str
@@ -463,19 +468,18 @@ async def test_a_campaign_that_the_browser_made_for_nothing_ends(
     request = customer.request(campaign_id=second) | changes
     reply = await customer.ask(**request)
     assert reply["ok"] == (status == "completed")
-    states = dict(await customer.connection.fetch("select campaign_name, status from campaigns"))
-    assert states == {"First": "in_progress", "Second": status}
+    assert await states(customer) == {"First": "in_progress", "Second": status}
 
 
 async def test_a_campaign_with_calls_is_never_ended_by_a_refusal(customer: Customer, app_desk: Desk) -> None:
     campaign = await customer.campaign()
     await app_desk.insert(number(9), user_id=customer.user, campaign_id=campaign)
-    old = await customer.campaign("Old", created_at=await app_desk.connection.fetchval("select now() - interval '1 day'"))
+    old = await customer.campaign(
+        "Old", created_at=await app_desk.connection.fetchval("select now() - interval '1 day'")
+    )
     for given in (campaign, old):
         assert (await customer.ask([], campaign_id=given))["code"] == "no_numbers"
-    assert set(dict(await app_desk.connection.fetch("select campaign_name, status from campaigns")).values()) == {
-        "in_progress"
-    }
+    assert set((await states(customer)).values()) == {"in_progress"}
 
 
 async def test_a_new_campaign_of_the_same_name_is_joined_and_an_old_one_left_alone(
@@ -485,7 +489,9 @@ async def test_a_new_campaign_of_the_same_name_is_joined_and_an_old_one_left_alo
     await app_desk.connection.execute("update campaigns set status = 'completed'")
     second = await customer.ask([number(2), number(3)], campaign_name="Morning")
     assert first["campaign_id"] == second["campaign_id"]
-    await app_desk.connection.execute("update campaigns set status = 'paused' where total_numbers = 3 and status = 'in_progress'")
+    await app_desk.connection.execute(
+        "update campaigns set status = 'paused' where total_numbers = 3 and status = 'in_progress'"
+    )
     await customer.ask([number(4)], campaign_name="Morning")
     assert await app_desk.connection.fetchval("select total_numbers from campaigns where status = 'paused'") == 4
     await customer.age(11)
