@@ -10,12 +10,12 @@ from tests.support.db import ROOT
 
 TABLES = (
     "call_queue", "call_tenants", "call_lanes", "call_arrivals", "call_bell", "call_settings", "call_regions",
-    "call_outcomes", "call_adapters", "call_pbx",
+    "call_outcomes", "call_adapters", "call_pbx", "call_batches",
 )  # fmt: skip
 PUBLIC_FUNCTIONS = {
     "call_register_v1", "call_sync_v1", "call_cancel_v1", "call_number_v1",
     "call_follow_v1", "call_wish_v1", "call_stop_v1", "call_status_v1", "call_doctor_v1", "call_probe_v1",
-    "call_witness_v1",
+    "call_witness_v1", "call_batch_v1",
 }  # fmt: skip
 
 
@@ -58,6 +58,7 @@ async def test_browsers_may_do_nothing(project: str, role: str) -> None:
             "select call_probe_v1(-1)",
             "select call_witness_v1(gen_random_uuid(), '[]')",
             "select call_follow_v1(1)",
+            "select call_batch_v1('{}')",
             "select call_status_v1(1)",
             "select call_stop_v1(1)",
             "select call_wish_v1(gen_random_uuid(), gen_random_uuid(), '0123456700')",

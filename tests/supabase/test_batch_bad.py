@@ -44,6 +44,8 @@ async def test_a_null_of_sql_is_no_request(customer: Customer) -> None:
     assert reply["code"] == "bad_request"
 
 
+NO_SWITCH: list[Any] = ["true", 1, {}, True]
+NO_LIMIT: list[Any] = [-1, 1.5, "many", {}, 10**12]
 VALUES: dict[str, list[Any]] = {
     "source": ["Page", "retry ; drop", 1, {}, []],
     "auth": ["none", "COMPAT", 0, True, False, {}, ["compat"]],
@@ -58,7 +60,7 @@ VALUES: dict[str, list[Any]] = {
     "origin": [{}, [], True],
     "retry": [
         *(True, 3, "yes", []),
-        *({"enabled": value} for value in ("true", 1, {}, True)),
+        *({"enabled": value} for value in NO_SWITCH),
         *(
             {"enabled": True, "interval_minutes": interval, "max_attempts": most}
             for interval, most in (
@@ -69,7 +71,7 @@ VALUES: dict[str, list[Any]] = {
     ],
     "limits": [
         *(5, "none", [1]),
-        *({key: value} for key in LIMITS for value in (-1, 1.5, "many", {}, 10**12)),
+        *({key: value} for key in LIMITS for value in NO_LIMIT),
     ],
 }
 WRONG = [(key, value) for key, values in VALUES.items() for value in values]
