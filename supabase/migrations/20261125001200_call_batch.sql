@@ -264,6 +264,11 @@ language plpgsql volatile security definer
 set search_path = ''
 as $$
 begin
+  -- Of no importance enough to wait for whoever holds it.
+  perform from public.campaigns c where c.id = p_campaign for no key update skip locked;
+  if not found then
+    return;
+  end if;
   update public.campaigns c
   set status = p_status, updated_at = clock_timestamp()
   where c.id = p_campaign and c.user_id = p_user and c.status = 'in_progress' and c.created_at > p_since
@@ -294,13 +299,23 @@ set search_path = ''
 as $$
   with sent as (
     select s.place::integer as place,
-      -- Whatever stands there is kept as a text, so that its blocked row shows it.
-      left(btrim(coalesce(case jsonb_typeof(s.item) when 'object' then s.item -> 'number' else s.item end #>> '{}', ''),
-        E' \t\r\n'), 100) as raw,
+      -- Whatever stands there is kept as a text, so that its blocked row shows it. A fraction must not lose its point, or
+      -- another number would be dialed.
+      left(
+        case
+          when jsonb_typeof(n.number) <> 'number' then btrim(coalesce(n.number #>> '{}', ''), E' \t\r\n')
+          when n.number::numeric >= 0 and n.number::numeric = trunc(n.number::numeric) then trunc(n.number::numeric)::text
+          else 'number ' || (n.number #>> '{}')
+        end,
+        100
+      ) as raw,
       left(public.call_batch_text(s.item -> 'name'), 1000) as name,
       public.call_batch_uuid(s.item -> 'contact_id') as contact,
       public.call_batch_text(s.item -> 'idsale') as idsale
     from jsonb_array_elements(p_items) with ordinality s (item, place)
+    cross join lateral (
+      select coalesce(case jsonb_typeof(s.item) when 'object' then s.item -> 'number' else s.item end, '""')
+    ) n (number)
   ), numbers as materialized (
     select d.raw, n.e164, n.problem
     from (select distinct s.raw from sent s) d

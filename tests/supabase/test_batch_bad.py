@@ -124,7 +124,8 @@ ITEMS: list[Any] = [
     "９123456700",  # noqa: RUF001 - digits of another script
     "9" * 100_000,
     12.5,
-    -1,
+    60123456700.5,
+    -60123456700,
     1e300,
     {"number": "x" * 300},
     "012\n3456700 012",
@@ -179,7 +180,8 @@ async def test_what_an_item_says_beside_its_number_never_refuses_it(customer: Cu
 async def test_spellings_of_one_number_are_one(customer: Customer) -> None:
     spellings = [
         "+60123456700", "60123456700", "0123456700", "012-345 6700", "(012) 345.6700", "00 60 12 345 6700",
-        "+60 (12) 3456700", "\t0123456700\r\n", "012\u20113456700", "012\u00a0345\u00a06700", 60123456700, "0123456700",
+        "+60 (12) 3456700", "\t0123456700\r\n", "012\u20113456700", "012\u00a0345\u00a06700", 60123456700,
+        60123456700.0, "0123456700",
     ]  # fmt: skip
     reply = await customer.ask(spellings)
     assert results(reply) == ["queued"] + ["duplicate"] * (len(spellings) - 1)
