@@ -366,6 +366,11 @@ async def test_another_prompt_set_or_user_is_another_request(customer: Customer,
     assert not second["repeated"]
 
 
+async def test_an_open_row_of_another_user_stands_for_nothing(customer: Customer, app_desk: Desk) -> None:
+    await app_desk.insert(number(1), prompt_id=customer.prompt)
+    assert results(await customer.ask()) == ["queued"]
+
+
 @pytest.mark.parametrize("source", ["page", "retry"])
 @pytest.mark.parametrize("status", ["queued", "dialing", "talking"])
 async def test_a_number_still_open_is_returned(customer: Customer, app_desk: Desk, source: str, status: str) -> None:
