@@ -3941,6 +3941,7 @@ declare
   v_sent record;
   -- Of the numbers for which a row is to be added.
   v_new record;
+  v_again record;
   v_keys text[];
   v_names text[];
   v_contacts uuid[];
@@ -4140,6 +4141,18 @@ begin
         v_campaign := null;
       end if;
 
+      -- Without a wish of the request the owner's defaults hold, asked once for all rows; without those the queue's.
+      if v_retry -> 'enabled' = 'true' then
+        select public.call_batch_whole(v_retry -> 'max_attempts') as more,
+          60 * public.call_batch_whole(v_retry -> 'interval_minutes') as seconds
+        into v_again;
+      elsif pg_catalog.to_regprocedure('public.call_retry_of(uuid,uuid)') is not null then
+        select r.more, r.seconds into v_again
+        from public.call_retry_of(v_user, case when v_fresh > 0 then v_campaign else v_given end) r;
+      else
+        select null::integer as more, null::integer as seconds into v_again;
+      end if;
+
       with added as (
         insert into public.call_queue (
           user_id, phone_number, customer_name, campaign_id, contact_id, prompt_id, idsale, max_attempts, retry_seconds,
@@ -4147,9 +4160,7 @@ begin
         )
         select v_user, w.raw, coalesce(w.name, left(public.call_batch_text(p_request -> 'customer_name'), 1000)),
           case when v_fresh > 0 then v_campaign else v_given end, w.contact, v_prompt, nullif(w.idsale, ''),
-          -- Without a wish of the request the defaults of the queue hold.
-          case when v_retry -> 'enabled' = 'true' then 1 + public.call_batch_whole(v_retry -> 'max_attempts') end,
-          case when v_retry -> 'enabled' = 'true' then 60 * public.call_batch_whole(v_retry -> 'interval_minutes') end,
+          1 + v_again.more, v_again.seconds,
           jsonb_build_object('batch_id', v_id::text)
         from unnest(v_new.raws, v_names, v_contacts, v_new.idsales) with ordinality w (raw, name, contact, idsale, place)
         order by w.place
@@ -4239,7 +4250,7 @@ begin
   -- What the browser made for nothing.
   if v_given is not null and (v_code is not null or v_queued = 0) then
     perform public.call_batch_end_empty(
-      v_user, v_given, case when v_code is null then 'completed' else 'failed' end, v_since
+      v_user, v_given, case when v_stands is null then 'failed' else 'completed' end, v_since
     );
   end if;
   return public.call_batch_reply(v_code, v_error, jsonb_build_object(

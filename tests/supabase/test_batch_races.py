@@ -316,8 +316,9 @@ async def test_a_request_costs_the_same_on_a_full_queue(app_db: str, pg_server: 
             # Without triggers, as reading numbers is not what is measured. All of it this user's.
             await admin.execute("set session_replication_role = replica")
             await admin.execute(
-                "insert into call_queue (user_id, prompt_id, phone_number, e164, country, expires_at) "
-                "select $1::uuid, $2::uuid, n, n, 'MY', now() + interval '1 day' from "
+                "insert into call_queue "
+                "(user_id, prompt_id, phone_number, e164, country, expires_at, max_attempts, retry_seconds) "
+                "select $1::uuid, $2::uuid, n, n, 'MY', now() + interval '1 day', 1, 1800 from "
                 "(select '+601' || (100000000 + i) as n from generate_series(0, $3) i) g",
                 customer.user, customer.prompt, 100_000,
             )  # fmt: skip
