@@ -1,24 +1,15 @@
 """The local Supabase used by the real supabase-js (pinned, from npm, kept in the user's cache)."""
 
 import asyncio
-import fcntl
 import json
 import os
-import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
 from adapter.sandbox.postgres import Postgres
 from tests.sandbox.gateway_support import world
-
-BIN = Path(sys.executable).parent
-"""Node and npm come with the development requirements, as a wheel."""
-
-PACKAGES = {"@supabase/supabase-js": "2.109.0", "ws": "8.23.0"}
-"""ws: Node before 22 has no websocket of its own."""
+from tests.support.npm import BIN, installed, placed
 
 SCRIPT = Path(__file__).with_name("gateway_client.mjs")
 
@@ -26,28 +17,13 @@ SCRIPT = Path(__file__).with_name("gateway_client.mjs")
 @pytest.fixture(scope="module")
 def packages() -> Path:
     """A folder with the packages installed; made once."""
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "mikopbx-adapter" / "npm"
-    cache.mkdir(parents=True, exist_ok=True)
-    place = cache / "-".join(f"{name.rpartition('/')[2]}-{version}" for name, version in PACKAGES.items())
-    with (cache / "lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        if not (place / "done").exists():
-            place.mkdir(exist_ok=True)
-            manifest = {"name": "gateway-tests", "private": True, "type": "module", "dependencies": PACKAGES}
-            (place / "package.json").write_text(json.dumps(manifest), encoding="utf-8")
-            command = [str(BIN / "npm"), "install", "--no-audit", "--no-fund", "--ignore-scripts"]
-            environment = {**os.environ, "PATH": f"{BIN}:{os.environ['PATH']}"}
-            done = subprocess.run(command, cwd=place, check=False, capture_output=True, text=True, env=environment)
-            if done.returncode != 0:
-                pytest.fail(f"npm install of {PACKAGES} failed: {done.stderr}")
-            (place / "done").touch()
-    return place
+    return installed()
 
 
 @pytest.mark.timeout(180)  # The first time the packages are fetched.
 @pytest.mark.parametrize("key", ["legacy", "opaque"])
 async def test_supabase_js_finds_what_it_expects(pg_server: Postgres, packages: Path, key: str) -> None:
-    shutil.copy(SCRIPT, packages / SCRIPT.name)  # Node looks for packages beside the script.
+    script = placed(SCRIPT)
     async with world(pg_server) as here:
         gateway = here.gateway
         legacy = key == "legacy"
@@ -59,11 +35,11 @@ async def test_supabase_js_finds_what_it_expects(pg_server: Postgres, packages: 
         }
         process = await asyncio.create_subprocess_exec(
             BIN / "node",
-            SCRIPT.name,
+            script.name,
             cwd=packages,
             env=environment,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.PIPE,
         )
         try:
             output, errors = await asyncio.wait_for(process.communicate(), 40)
