@@ -27,7 +27,7 @@ export async function serve(req: Request): Promise<Response> {
   }
   const to = target(req);
   if (to === null) return refused(404, "There is nothing at this address.");
-  if (req.headers.has(VIA)) {
+  if (req.headers.has(VIA) || to.host === new URL(req.url).host) {
     problem("upstream.loop", { hint: "AI_UPSTREAM leads back here" });
     return refused(508, "The AI handler is not set up.");
   }
