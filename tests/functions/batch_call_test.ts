@@ -1,8 +1,8 @@
 import assert from "node:assert/strict";
-import { handleBatchCall } from "../../supabase/functions/_shared/batch_call.ts";
-import { callBatch, DatabaseAway } from "../../supabase/functions/_shared/database.ts";
-import { batchRequest } from "../../supabase/functions/_shared/batch_request.ts";
-import { BadSettings, settings } from "../../supabase/functions/_shared/settings.ts";
+import { handleBatchCall } from "../../supabase/functions/_shared/batch_call/mod.ts";
+import { callBatch, DatabaseAway } from "../../supabase/functions/_shared/batch_call/database.ts";
+import { batchRequest } from "../../supabase/functions/_shared/batch_call/request.ts";
+import { BadSettings, settings } from "../../supabase/functions/_shared/batch_call/settings.ts";
 import { body, logged, post, serving, USER, withDatabase, withEnv } from "./support.ts";
 
 const GOOD = {

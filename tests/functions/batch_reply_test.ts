@@ -1,5 +1,5 @@
 import assert from "node:assert/strict";
-import { answer, type BatchReply, isBatchReply } from "../../supabase/functions/_shared/batch_reply.ts";
+import { answer, type BatchReply, isBatchReply } from "../../supabase/functions/_shared/batch_call/reply.ts";
 import { body, CAMPAIGN } from "./support.ts";
 
 const REPLY: BatchReply = {

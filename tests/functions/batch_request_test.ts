@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
-import { type BatchRequest, batchRequest, type Sender } from "../../supabase/functions/_shared/batch_request.ts";
-import { Refusal } from "../../supabase/functions/_shared/http.ts";
+import { type BatchRequest, batchRequest, type Sender } from "../../supabase/functions/_shared/batch_call/request.ts";
+import { Refusal } from "../../supabase/functions/_shared/batch_call/http.ts";
 import { CAMPAIGN, PROMPT, USER } from "./support.ts";
 
 const LIMITS = { numbers_per_request: 7, requests_per_hour: null, numbers_per_hour: null };

@@ -3,7 +3,7 @@
 // deno-lint-ignore-file no-console -- Tests look at what is logged.
 
 import assert from "node:assert/strict";
-import { CORS } from "../../supabase/functions/_shared/http.ts";
+import { CORS } from "../../supabase/functions/_shared/batch_call/http.ts";
 
 export const USER = "00000000-0000-4000-8000-000000000001";
 export const PROMPT = "00000000-0000-4000-8000-000000000003";

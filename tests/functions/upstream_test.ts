@@ -1,8 +1,7 @@
 /** The whole host before a live AI, and the same AI's handler with our two lines in it. */
 
 import assert from "node:assert/strict";
-import { handleBatchCall } from "../../supabase/functions/_shared/batch_call.ts";
-import { serve } from "../../supabase/functions/_shared/upstream.ts";
+import { handleBatchCall, serve } from "../../supabase/functions/_shared/batch_call/mod.ts";
 import { body, logged, serving, withEnv } from "./support.ts";
 
 /** An AI as it stands on its host today: a WebSocket at any path, plain text for the rest. */

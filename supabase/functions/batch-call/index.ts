@@ -1,6 +1,6 @@
-// For Supabase's edge runtime and, with AI_UPSTREAM, as the entry of a host that also serves the AI (Deno Deploy).
-// Another handler mounts handleBatchCall of ../_shared/batch_call.ts instead.
+// For Supabase's edge runtime and, with AI_UPSTREAM, for a host that also serves the AI (Deno Deploy). Where the AI's own
+// handler stays in front, that one mounts handleBatchCall instead: see mod.ts.
 
-import { serve } from "../_shared/upstream.ts";
+import { serve } from "../_shared/batch_call/mod.ts";
 
 Deno.serve(serve);

@@ -1,6 +1,6 @@
 /** The host as a whole: /batch-call is ours, every other path and every WebSocket goes to AI_UPSTREAM. */
 
-import { handleBatchCall } from "./batch_call.ts";
+import { handleBatchCall } from "./handler.ts";
 import { preflight, refused } from "./http.ts";
 import { problem } from "./log.ts";
 

@@ -1,14 +1,7 @@
-/**
- * POST /batch-call: fills `call_queue` where the app used to call the carrier.
- *
- * To mount it in a handler that is there already, as that of the host which answers `/batch-call` today:
- *
- *     import { handleBatchCall } from "./_shared/batch_call.ts";
- *     if (new URL(req.url).pathname === "/batch-call") return handleBatchCall(req);
- */
+/** One request, from its first byte to the answer. */
 
-import { answer } from "./batch_reply.ts";
-import { batchRequest } from "./batch_request.ts";
+import { answer } from "./reply.ts";
+import { batchRequest } from "./request.ts";
 import { callBatch, DatabaseAway } from "./database.ts";
 import { boundedText, preflight, Refusal, refused } from "./http.ts";
 import { problem, warnOnce } from "./log.ts";

@@ -1,7 +1,7 @@
 /** `call_batch_v1` over PostgREST: one request, whatever the number of items. */
 
-import { type BatchReply, isBatchReply } from "./batch_reply.ts";
-import type { BatchRequest } from "./batch_request.ts";
+import { type BatchReply, isBatchReply } from "./reply.ts";
+import type { BatchRequest } from "./request.ts";
 import type { Settings } from "./settings.ts";
 
 /** The page gives up after 60 s; it shall hear from us before. */
