@@ -3,6 +3,7 @@
 import asyncio
 import json
 import os
+import time
 import uuid
 from collections.abc import Mapping
 from pathlib import Path
@@ -10,8 +11,10 @@ from typing import Any
 
 import httpx
 import pytest
+from aiohttp import web
 
 from adapter.sandbox.gateway import Gateway
+from adapter.sandbox.gateway.faults import Forward, lose
 from adapter.sandbox.mikopbx import SimulatedPbx
 from adapter.sandbox.process import Daemon
 from adapter.sandbox.scenarios import number
@@ -230,3 +233,63 @@ async def test_a_batch_rings_and_is_told_in_the_apps_words(app_db: str, tmp_path
         (campaign, prompt, user)
     }
     assert sorted(call.number[-10:] for call in pbx.calls) == sorted(each[-10:] for each in callees)
+
+
+@pytest.mark.timeout(120)
+async def test_ten_thousand_numbers_are_one_request_of_seconds(app_db: str, tmp_path: Path) -> None:
+    most = {f"BATCH_CALL_NUMBERS_PER_{scope}": "10000" for scope in ("REQUEST", "HOUR")}
+    numbers = [number("10", serial) for serial in range(10_000)]
+    paths: list[str] = []
+
+    async def counted(request: web.Request, forward: Forward) -> web.StreamResponse:
+        paths.append(request.path)
+        return await forward()
+
+    async with (
+        connected(app_db) as connection,
+        Gateway.started(app_db) as gateway,
+        edge(tmp_path, **_project(gateway, **most)) as here,
+    ):
+        user, _, _ = await _user(connection, minutes=20_000)
+        await connection.execute("update system_settings set setting_value = '10000' where setting_key ~ 'concurrent'")
+        gateway.http_fault = counted
+        ask = {
+            "userId": user,
+            "campaignName": "All",
+            "phoneNumbers": numbers,
+            "phoneNumbersWithNames": [{"phone_number": each, "customer_name": f"Person {each}"} for each in numbers],
+        }
+        began = time.monotonic()
+        answers = [await _post(here, ask), await _post(here, ask)]
+        seconds = time.monotonic() - began
+        assert [answer.json()["summary"]["successful"] for answer in answers] == [10_000, 10_000], answers[0].text[:500]
+        assert (
+            await connection.fetchval("select count(*) from call_queue where customer_name = 'Person ' || e164")
+            == 10_000
+        )
+    assert paths == ["/rest/v1/rpc/call_batch_v1"] * 2
+    assert seconds < 60, "the page gives up"
+
+
+async def test_an_answer_that_is_lost_can_be_asked_for_again(app_db: str, tmp_path: Path) -> None:
+    """The rows are there, the function does not know it: the user is told to send it again, and gets the same rows."""
+
+    async def lost(request: web.Request, forward: Forward) -> web.StreamResponse:
+        await forward()
+        return lose(request)
+
+    async with (
+        connected(app_db) as connection,
+        Gateway.started(app_db) as gateway,
+        edge(tmp_path, **_project(gateway)) as here,
+    ):
+        user, prompt, _ = await _user(connection)
+        ask = {"userId": user, "promptId": prompt, "phoneNumbers": [number("10", 1)]}
+        gateway.http_fault = lost
+        first = await _post(here, ask)
+        gateway.http_fault = None
+        again = await _post(here, ask)
+        assert (first.status_code, first.json()["success"]) == (503, False)
+        assert "nobody is called twice" in first.json()["error"]
+        assert (again.status_code, again.json()["repeated"]) == (200, True)
+        assert await connection.fetchval("select count(*) from call_queue") == 1
