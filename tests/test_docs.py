@@ -92,10 +92,17 @@ def test_pages_that_the_adapter_names_exist() -> None:
 CHANNEL_VARIABLES = {"CALL_ID", "USER_ID", "CAMPAIGN_ID", "PROMPT_ID", "CUSTOMER_NAME", "CUSTOMER_NAME_B64", "NAME_B64"}
 """What a call tells the AI (test_guide.py holds them against core/originate.py): in capitals, but no settings."""
 
+FUNCTION_VARIABLES = {
+    name
+    for source in (ROOT / "supabase" / "functions").rglob("*.ts")
+    for name in re.findall(r'"((?:BATCH_CALL|AI)_[A-Z_]+)"', source.read_text("utf-8"))
+}
+"""What the edge functions are told (tests/functions/test_guide.py holds their page against them)."""
+
 
 @pytest.mark.parametrize("page", PAGES, ids=[str(page.relative_to(ROOT)) for page in PAGES])
 def test_settings_named_in_the_pages_exist(page: Path) -> None:
     known = {setting.name for setting in SETTINGS}
     words = set(re.findall(r"`([A-Z][A-Z0-9]+(?:_[A-Z0-9]+)+)`", page.read_text("utf-8")))
-    other = {"HTTPS_PROXY", "NO_PROXY"} | CHANNEL_VARIABLES
+    other = {"HTTPS_PROXY", "NO_PROXY"} | CHANNEL_VARIABLES | FUNCTION_VARIABLES
     assert words <= known | other, sorted(words - known)

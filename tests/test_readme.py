@@ -52,6 +52,18 @@ ELSEWHERE: Mapping[str, tuple[str, str]] = {
         "needs a PBX with SSH; that its near end is let through is tested",
         "test_private_addresses",
     ),
+    **dict.fromkeys(
+        (
+            "supabase functions deploy batch-call --no-verify-jwt",
+            "supabase functions deploy batch-call-v2 --no-verify-jwt",
+            "supabase secrets set BATCH_CALL_ORIGINS=https://app.example.com",
+        ),
+        ("needs a hosted project; what is deployed runs on Deno", "test_the_folders_to_copy_are_all_that_is_needed"),
+    ),
+    "curl -i -X POST https://….supabase.co/functions/v1/batch-call -H 'content-type: application/json' -d '{}'": (
+        "needs a hosted project; the same is asked of the function here",
+        "test_the_looks_show_what_the_page_says",
+    ),
 }
 """Command → why it is not run here, and the test that looks after it."""
 
