@@ -405,6 +405,19 @@ async def test_a_slow_statement_is_ended_by_its_roles_limit(here: World, ask: As
     assert (slow.status, slow.json["code"]) == (500, "57014")
 
 
+async def test_a_functions_own_limit_goes_before_its_roles(here: World, ask: Ask) -> None:
+    await here.run(
+        """create function patient_v1() returns text language sql set statement_timeout = '5s' set search_path = ''
+           as $$ select pg_sleep(0.3)::text || current_setting('statement_timeout') $$;
+           alter role anon set statement_timeout = '50ms'"""
+    )
+    try:
+        answer = await ask("POST", "rpc/patient_v1", key=here.gateway.anon_key)
+    finally:
+        await here.run("alter role anon set statement_timeout = '3s'")
+    assert (answer.status, answer.json) == (200, "5s")
+
+
 async def test_tokens(here: World, ask: Ask) -> None:
     keys, anon = here.gateway.keys, here.gateway.anon_key
 

@@ -1,7 +1,7 @@
 """What the exposed schema has: tables, columns, functions. PostgREST calls it the schema cache."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
@@ -12,6 +12,9 @@ AnyConnection: TypeAlias = "asyncpg.Connection[asyncpg.Record] | asyncpg.pool.Po
 
 SCHEMA = "public"
 """The only schema the gateway exposes."""
+
+HOISTED = frozenset({"statement_timeout", "plan_filter.statement_cost_limit", "default_transaction_isolation"})
+"""PostgREST's `db-hoisted-tx-settings` as it comes (since 12.2)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,7 +52,11 @@ class Parameter:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Function:
-    """A function that can be called by name. `fields`: the result's columns if it has any (a row type)."""
+    """A function that can be called by name.
+
+    `fields`: the result's columns if it has any (a row type). `hoisted`: settings of its own that PostgREST makes for
+    the whole transaction; in the function alone a statement_timeout does nothing for the statement that calls it.
+    """
 
     name: str
     parameters: tuple[Parameter, ...]
@@ -57,6 +64,7 @@ class Function:
     many: bool
     fields: Mapping[str, Column] | None
     volatile: bool
+    hoisted: Mapping[str, str]
 
     def takes(self, given: frozenset[str]) -> bool:
         """Whether it can be called with exactly these named arguments."""
@@ -105,7 +113,7 @@ where c.relnamespace = $1::text::regnamespace and c.relkind in ('r', 'p', 'v', '
 _FUNCTIONS = """
 select coalesce(json_agg(json_build_object(
   'name', p.proname, 'volatile', p.provolatile = 'v', 'many', p.proretset,
-  'void', p.prorettype = 'void'::regtype,
+  'void', p.prorettype = 'void'::regtype, 'settings', p.proconfig,
   'names', p.proargnames, 'modes', p.proargmodes, 'defaults', p.pronargdefaults,
   'types', (select json_agg(format_type(t, -1) order by n)
             from unnest(coalesce(p.proallargtypes, p.proargtypes::oid[])) with ordinality as x (t, n)),
@@ -139,7 +147,7 @@ async def read_catalog(connection: AnyConnection) -> Catalog:
     return Catalog(
         tables={table.name: table for table in tables},
         functions=by_name,
-        role_settings={role: dict(line.split("=", 1) for line in lines) for role, lines in roles.items()},
+        role_settings={role: _settings(lines) for role, lines in roles.items()},
     )
 
 
@@ -169,4 +177,9 @@ def _function(found: Mapping[str, Any]) -> Function:
         many=found["many"],
         fields={field.name: field for field in fields} if fields else None,
         volatile=found["volatile"],
+        hoisted={name: text for name, text in _settings(found["settings"] or ()).items() if name in HOISTED},
     )
+
+
+def _settings(lines: Iterable[str]) -> dict[str, str]:
+    return dict(line.split("=", 1) for line in lines)

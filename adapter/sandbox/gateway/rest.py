@@ -193,9 +193,10 @@ class Rest:
 
 
 def _circumstances(asked: Asked, catalog: Catalog) -> tuple[str, ...]:
-    """What the transaction must know before the work: role, claims, and the role's own settings."""
+    """What the transaction must know before the work: role, claims, the role's own settings and the function's."""
     settings = {
         **catalog.role_settings.get(asked.role, {}),
+        **_hoisted(asked, catalog),
         "search_path": f"{SCHEMA}, extensions",
         "request.jwt.claims": json.dumps(asked.claims, separators=(",", ":")),
         "request.method": asked.method,
@@ -204,6 +205,11 @@ def _circumstances(asked: Asked, catalog: Catalog) -> tuple[str, ...]:
     }
     calls = ", ".join(f"set_config(${2 * n + 1}, ${2 * n + 2}, true)" for n in range(len(settings)))
     return (f"select {calls}", *(text for pair in settings.items() for text in pair))
+
+
+def _hoisted(asked: Asked, catalog: Catalog) -> Mapping[str, str]:
+    functions = catalog.functions.get(asked.path.removeprefix("/rpc/"), ())
+    return {name: text for function in functions for name, text in function.hoisted.items()}
 
 
 _TOKEN_REFUSALS: Mapping[str, tuple[str, str]] = {
