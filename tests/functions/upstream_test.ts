@@ -140,6 +140,68 @@ Deno.test("an AI that is away is an HTTP error, not a silent call", async () => 
   assert.equal(lines.match(/upstream.away/g)?.length, 2);
 });
 
+Deno.test("what the AI says before it ends at once is heard, and how it ended", async () => {
+  const brief = (req: Request): Response => {
+    const { socket, response } = Deno.upgradeWebSocket(req);
+    socket.onopen = (): void => {
+      for (let n = 0; n < 20; n++) socket.send(`${n}`);
+      socket.close(3003, "no");
+    };
+    return response;
+  };
+  await whole(brief, async (url) => {
+    const line = await dial(`${url}/x`);
+    for (let n = 0; n < 20; n++) assert.equal(await line.next(), `${n}`);
+    const { code, reason } = await line.closed;
+    assert.deepEqual([code, reason], [3003, "no"]);
+  });
+});
+
+Deno.test("an upgrade that is none leaves no line to the AI open", async () => {
+  const closed = Promise.withResolvers<void>();
+  const listener = (req: Request): Response => {
+    const { socket, response } = Deno.upgradeWebSocket(req);
+    socket.onclose = (): void => closed.resolve();
+    return response;
+  };
+  await logged(() =>
+    whole(listener, async (url) => {
+      const { hostname, port } = new URL(url);
+      using connection = await Deno.connect({ hostname, port: Number(port) });
+      const asking =
+        `GET /x HTTP/1.1\r\nHost: ${hostname}:${port}\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n`;
+      await connection.write(new TextEncoder().encode(asking));
+      const heard = new Uint8Array(100);
+      await connection.read(heard);
+      assert.match(new TextDecoder().decode(heard), /^HTTP\/1.1 502 /);
+      await closed.promise;
+    })
+  );
+});
+
+Deno.test("a caller who does not read is cut off before he fills the memory", async () => {
+  const closed = Promise.withResolvers<number>();
+  const flood = (req: Request): Response => {
+    const { socket, response } = Deno.upgradeWebSocket(req);
+    socket.onclose = ({ code }): void => closed.resolve(code);
+    socket.onopen = (): void => {
+      for (let n = 0; n < 400; n++) socket.send(new Uint8Array(65536));
+    };
+    return response;
+  };
+  const lines = await logged(() =>
+    whole(flood, async (url) => {
+      const { hostname, port } = new URL(url);
+      using connection = await Deno.connect({ hostname, port: Number(port) });
+      const asking = `GET /x HTTP/1.1\r\nHost: ${hostname}:${port}\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n` +
+        "Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n";
+      await connection.write(new TextEncoder().encode(asking));
+      assert.equal(await closed.promise, 4013);
+    })
+  );
+  assert.equal(lines.match(/upstream.behind/g)?.length, 1);
+});
+
 Deno.test("an AI that refuses the upgrade is refused to the caller", async () => {
   await logged(() => whole(() => new Response("no", { status: 426 }), (url) => assert.rejects(dial(`${url}/x`))));
 });

@@ -80,25 +80,34 @@ async function joined(req: Request, to: URL): Promise<Response> {
   const wanted = (req.headers.get("sec-websocket-protocol") ?? "").split(",").map((name) => name.trim());
   const ai = new WebSocket(to, wanted.filter((name) => name !== ""));
   ai.binaryType = "arraybuffer";
-  const waiting: MessageEvent[] = [];
-  const early = (event: MessageEvent): number => waiting.push(event);
-  ai.addEventListener("message", early);
+  // What the AI does before the caller's side is open waits for it: what it says, and that it has ended already.
+  const early: MessageEvent[] = [];
+  const wait = (event: MessageEvent): number => early.push(event);
+  const ended = new Promise<CloseEvent>((resolve) => ai.addEventListener("close", resolve));
+  ai.addEventListener("message", wait);
   await opened(ai);
-  const { socket: caller, response } = Deno.upgradeWebSocket(req, ai.protocol ? { protocol: ai.protocol } : {});
+  const { socket: caller, response } = upgraded(req, ai);
   caller.binaryType = "arraybuffer";
   caller.addEventListener("open", () => {
-    ai.removeEventListener("message", early);
-    for (const event of waiting) pass(event, caller, ai);
+    ai.removeEventListener("message", wait);
+    for (const event of early) pass(event, caller, ai);
     ai.addEventListener("message", (event) => pass(event, caller, ai));
-    // Closed while the caller's side was opening: its event has gone by.
-    if (ai.readyState >= WebSocket.CLOSING) shut(caller, 1011, "");
+    ended.then(({ code, reason }) => shut(caller, code, reason));
   });
   caller.addEventListener("message", (event) => pass(event, ai, caller));
-  ai.addEventListener("close", (event) => shut(caller, event.code, event.reason));
-  caller.addEventListener("close", (event) => shut(ai, event.code, event.reason));
+  caller.addEventListener("close", ({ code, reason }) => shut(ai, code, reason));
   // An error is always followed by a close; without a listener it would end the process.
   for (const side of [ai, caller]) side.addEventListener("error", (event) => event.preventDefault());
   return response;
+}
+
+function upgraded(req: Request, ai: WebSocket): Deno.WebSocketUpgrade {
+  try {
+    return Deno.upgradeWebSocket(req, ai.protocol ? { protocol: ai.protocol } : {});
+  } catch (error) {
+    ai.close();
+    throw error;
+  }
 }
 
 function opened(ai: WebSocket): Promise<void> {
