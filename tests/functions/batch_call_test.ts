@@ -130,7 +130,7 @@ for (
       })
     );
     // The operator finds it by the reference that the user names.
-    assert.match(lines, /"event":"batch.failed","reference":"[0-9a-f]{8}"/);
+    assert.match(lines, /"event":"batch.failed","reference":"[0-9a-f]{8}","kind":"Database(Away|Refused)"/);
   });
 }
 
