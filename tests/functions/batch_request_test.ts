@@ -85,12 +85,20 @@ Deno.test("names go by place, else by the same text", () => {
 });
 
 Deno.test("what is no number stays in its place, to be refused alone", () => {
-  const request = read({
-    userId: USER,
-    phoneNumbers: [60123456700, null, { a: 1 }, "", "x".repeat(9999), "\ud800\u00001"],
-  });
-  const numbers = request.items.map((item) => item.number);
-  assert.deepEqual(numbers, ["60123456700", "null", '{"a":1}', "", "x".repeat(500), "\ufffd1"]);
+  const sent = [60123456700, null, { a: 1 }, [60123456700], 60123456700.5, -60123456700, 1e21, "", "x".repeat(9999)];
+  const request = read({ userId: USER, phoneNumbers: [...sent, "\ud800\u00001"] });
+  assert.deepEqual(request.items.map((item) => item.number), [
+    "60123456700",
+    "no text: null",
+    'no text: {"a":1}',
+    "no text: [60123456700]",
+    "no text: 60123456700.5",
+    "no text: -60123456700",
+    "no text: 1e+21",
+    "",
+    "x".repeat(500),
+    "\ufffd1",
+  ]);
 });
 
 Deno.test("texts hold nothing that PostgreSQL cannot store, and empty ones are none", () => {

@@ -293,3 +293,23 @@ async def test_an_answer_that_is_lost_can_be_asked_for_again(app_db: str, tmp_pa
         assert "nobody is called twice" in first.json()["error"]
         assert (again.status_code, again.json()["repeated"]) == (200, True)
         assert await connection.fetchval("select count(*) from call_queue") == 1
+
+
+async def test_what_is_no_text_is_nobodys_number(app_db: str, tmp_path: Path) -> None:
+    """Each is refused for itself, with a row that says why; the good one beside them is queued."""
+    odd = [None, True, {"a": 60123456700}, [60123456700], 60123456700.5, -60123456700]
+    async with (
+        connected(app_db) as connection,
+        Gateway.started(app_db) as gateway,
+        edge(tmp_path, **_project(gateway)) as here,
+    ):
+        user, _, _ = await _user(connection)
+        await connection.execute("update system_settings set setting_value = '10' where setting_key ~ 'concurrent'")
+        answer = await _post(here, {"userId": user, "phoneNumbers": [*odd, 601110000001]})
+        assert answer.status_code == 200, answer.text
+        found = answer.json()
+        assert [result["success"] for result in found["results"]] == [False] * len(odd) + [True]
+        assert all(result["error"] for result in found["results"][:-1])
+        queued = await connection.fetch("select e164 from call_queue where status = 'queued'")
+        assert [row["e164"] for row in queued] == ["+601110000001"]
+        assert await connection.fetchval("select count(*) from call_queue where outcome = 'blocked'") == len(odd)

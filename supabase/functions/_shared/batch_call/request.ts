@@ -126,7 +126,11 @@ function items(fields: Fields): Item[] {
   });
 }
 
-/** Anything that is no number becomes a text that is refused as one, with the rest of the request done. */
+/**
+ * Anything that is no number becomes a text that is refused as one, with the rest of the request done. So does a JSON
+ * number that is not whole: "60123456700.5" would be read as another person's number.
+ */
 function numberText(value: unknown): string {
-  return storable(typeof value === "string" || typeof value === "number" ? value : JSON.stringify(value) ?? "");
+  const good = typeof value === "string" || (Number.isSafeInteger(value) && Number(value) >= 0);
+  return storable(good ? String(value) : `no text: ${JSON.stringify(value) ?? typeof value}`);
 }
