@@ -26,6 +26,13 @@ def test_every_variable_that_is_read_is_in_the_table() -> None:
     assert {"SUPABASE_SECRET_KEY", "SUPABASE_SERVICE_ROLE_KEY"} <= read & set(re.findall(r"`([A-Z_]+)`", PAGE))
 
 
+def test_limits_that_are_not_set_are_those_of_the_database() -> None:
+    batch = (ROOT / "docs/batch.md").read_text(encoding="utf-8")
+    (defaults,) = re.findall(r"^\| `limits` \|.*\| ([\d, ]+) \|$", batch, re.MULTILINE)
+    table = [row for row in rows(PAGE, "variable", "what", "without it") if "_PER_" in row[0]]
+    assert ", ".join(row[2] for row in table) == defaults
+
+
 def test_the_two_lines_are_those_of_the_module_and_of_the_test_with_a_live_websocket() -> None:
     (block,) = blocks(PAGE, "ts")
     importing, mounting = block.splitlines()
