@@ -96,6 +96,9 @@ async def test_the_pages_requests(app_db: str, tmp_path: Path) -> None:
             row["id"]: dict(row)
             for row in await connection.fetch("select * from call_queue where user_id = $1 order by id", user)
         }
+        made = await connection.fetch("select campaign_name, status from campaigns")
+        campaigns = {row["campaign_name"]: row["status"] for row in made}
+    assert (campaigns["October"], campaigns["October again"]) == ("in_progress", "completed")
     once, again = found["twice"]
     assert (once["status"], once["cors"], once["repeated"], once["counts"]) == (200, "*", False, [3, 2, 1])
     assert once["campaign"] == found["campaign"]
