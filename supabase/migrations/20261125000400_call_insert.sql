@@ -94,6 +94,10 @@ language plpgsql volatile security definer
 set search_path = ''
 as $$
 begin
+  -- Whoever deleted the campaign does not want to see its calls come back as failed ones.
+  if public.call_campaign_gone(p_row.campaign_id) then
+    return;
+  end if;
   perform public.call_log_insert(
     p_row, 'failed', 0, null,
     jsonb_build_object('outcome', p_row.outcome, 'ended_reason', p_row.ended_reason, 'attempt', '0'),

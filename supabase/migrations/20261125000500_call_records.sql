@@ -116,8 +116,9 @@ begin
     p_row.faults := p_row.faults || jsonb_build_object(p_outcome, v_faults);
   end if;
 
-  if not p_row.cancel_requested then
-    if v_rule.retried = 'policy' and p_row.attempts < p_row.max_attempts then
+  if not p_row.cancel_requested and not public.call_campaign_gone(p_row.campaign_id) then
+    if v_rule.retried = 'policy' and p_row.attempts < p_row.max_attempts
+      and not public.call_number_answered(p_row.campaign_id, p_row.e164) then
       v_again_at := p_now + make_interval(secs => p_row.retry_seconds);
       if not p_row.expires_fixed then
         v_expires_at := least(v_again_at + interval '24 hours', p_row.created_at + interval '30 days');

@@ -11,7 +11,9 @@ set search_path = ''
 as $$
 begin
   if p_row.status = 'queued' then
-    perform public.call_end_uncalled(p_row, 'expired before it could be dialed', p_now);
+    if not public.call_clock_stood(p_row, p_now) then
+      perform public.call_end_uncalled(p_row, 'expired before it could be dialed', p_now);
+    end if;
   elsif p_row.outcome is not null then
     perform public.call_settle_held(p_row, p_now);
   else
@@ -267,7 +269,7 @@ as $$
 declare
   v_trunk text := p_status ->> 'trunk';
 begin
-  if p_row.expires_at <= p_now then
+  if p_row.expires_at <= p_now and not public.call_clock_stood(p_row, p_now) then
     perform public.call_end_uncalled(p_row, 'expired before it could be dialed', p_now);
     return null;
   elsif p_row.cancel_requested then
@@ -288,6 +290,9 @@ begin
     perform public.call_end_uncalled(
       p_row, 'each of variables must be a text, a number of at most 100 digits, true, false or null', p_now
     );
+    return null;
+  elsif p_row.attempts > 0 and public.call_number_answered(p_row.campaign_id, p_row.e164) then
+    perform public.call_end_uncalled(p_row, 'the number was answered in another call of the campaign', p_now);
     return null;
   elsif p_row.trunk is not null and p_row.trunk is distinct from v_trunk then
     if exists (select from public.call_pbx x where x.trunk = p_row.trunk and x.lease_until > p_now) then
@@ -406,6 +411,7 @@ begin
 
       v_lanes := '{}';
       if v_user_room > 0 then
+        perform public.call_lanes_resume(v_user);
         v_lanes := array(
           select l.lane from public.call_lanes l
           where l.user_id = v_user and l.ready and not l.paused
@@ -417,6 +423,11 @@ begin
 
       foreach v_lane in array v_lanes loop
         exit when v_user_room <= 0;
+        if public.call_campaign_stands(v_lane) then
+          update public.call_lanes set halted = true, paused = true, served = nextval('public.call_turn')
+          where user_id = v_user and lane = v_lane;
+          continue;
+        end if;
         v_lane_room := least(v_lane_share, v_user_room);
         if v_lane_limit < 2147483647 and v_lane <> '00000000-0000-0000-0000-000000000000' then
           select least(v_lane_room, v_lane_limit - count(*)) into v_lane_room

@@ -241,6 +241,8 @@ begin
     end;
   end loop;
 
+  perform public.call_campaigns_told(v_now);
+
   -- 2. Is it still this run that counts?
   select * into v_self from public.call_adapters a where a.adapter = p_adapter;
   -- Two processes may have the number of one run: a folder that was copied after a registration was begun has its nonce.
@@ -308,6 +310,8 @@ begin
     end;
   end if;
 
+  -- What the sweep and the claim ended.
+  perform public.call_campaigns_told(v_now);
   v_number := public.call_highest_claim();
   if not v_restored then
     update public.call_adapters set told = v_number where adapter = p_adapter and (told is null or told < v_number);
