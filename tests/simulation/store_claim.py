@@ -115,6 +115,9 @@ def claim_row(tables: Tables, row: Row, asked: Asked) -> Row | None:
     elif row.e164 is None:
         problem = read_number(row.phone_number).problem or "the phone number is not known to be one"
         store_records.end_uncalled(tables, row, problem, now)
+    elif row.attempts > 0 and store_records.number_answered(tables, row):
+        reason = "the number was answered in another call of the campaign"
+        store_records.end_uncalled(tables, row, reason, now)
     elif row.trunk is not None and row.trunk != trunk:
         if any(pbx.trunk == row.trunk and (pbx.lease_until or 0.0) > now for pbx in tables.pbxs.values()):
             tables.update(row, now, {"not_before": now + 5.0, "updated_at": now}, at_work=True)

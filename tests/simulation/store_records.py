@@ -81,6 +81,17 @@ def room_made(tables: Tables, row: Row) -> None:
             turn.ready, turn.wake_at = True, None
 
 
+def number_answered(tables: Tables, row: Row) -> bool:
+    """As `call_number_answered`."""
+    return row.campaign_id is not None and any(
+        other.campaign_id == row.campaign_id
+        and other.e164 == row.e164
+        and other.status == "done"
+        and other.outcome in {"answered", "ai_failed"}
+        for other in tables.rows.values()
+    )
+
+
 def settle(tables: Tables, row: Row, ended: tuple[str, str, dict[str, Any]], now: float) -> None:
     """As `call_settle`; `ended`: outcome, words, facts."""
     outcome, reason, facts = ended
@@ -92,7 +103,7 @@ def settle(tables: Tables, row: Row, ended: tuple[str, str, dict[str, Any]], now
     again_at, expires_at = math.inf, row.expires_at
     if row.cancel_requested:
         pass
-    elif rule.retried == "policy" and attempts < row.max_attempts:
+    elif rule.retried == "policy" and attempts < row.max_attempts and not number_answered(tables, row):
         again_at = now + row.retry_seconds
         if not row.expires_fixed:
             expires_at = min(again_at + DAY, row.created_at + MONTH)

@@ -4,7 +4,8 @@ A row that stands in a table is never changed in place: `update` puts a new one 
 it was when he read it, as a variable of PL/pgSQL does, and a copy of all tables costs next to nothing.
 
 Not modeled, as no adapter sees it: the bell's throttle (`call_bell`), probes of `doctor`, rows locked by other sessions
-(one call is one step here), and call_logs rows that cannot be written.
+(one call is one step here), call_logs rows that cannot be written, and campaigns (tests/supabase/test_campaigns.py):
+all rows here are of campaigns that the app does not know.
 """
 
 import math
