@@ -44,8 +44,9 @@ def fill(db: str, pg_server: Postgres) -> Fill:
             await connection.execute(FILL.format(users=USERS, campaigns=CAMPAIGNS, rows=CAMPAIGNS))
             await connection.execute("set session_replication_role = replica")
             await connection.execute(
-                "insert into call_queue (user_id, campaign_id, phone_number, e164, country, expires_at) "
-                "select q.user_id, q.campaign_id, n, n, 'MY', now() + interval '1 day' from call_queue q, "
+                "insert into call_queue (user_id, campaign_id, phone_number, e164, country, expires_at, max_attempts, "
+                "retry_seconds) select q.user_id, q.campaign_id, n, n, 'MY', now() + interval '1 day', 1, 1800 "
+                "from call_queue q, "
                 "lateral (select '+601' || (200000000 + q.id * 1000 + i) as n from generate_series(1, $1) i) f "
                 "where q.status = 'queued'",
                 ROWS // CAMPAIGNS - 1,
