@@ -97,7 +97,7 @@ begin
       'user_paused', exists (select from public.call_tenants t where t.user_id = v_row.user_id and t.paused),
       'lane_paused', exists (
         select from public.call_lanes l where l.user_id = v_row.user_id and l.lane = v_row.lane and l.paused
-      ),
+      ) or public.call_campaign_stands(v_row.campaign_id),
       'user_in_air', (
         select count(*) from public.call_queue q
         where q.user_id = v_row.user_id and q.status in ('dialing', 'talking') and q.outcome is null

@@ -29,7 +29,7 @@ async def shown(connection: Connection, made: str) -> tuple[str, int, int, int]:
         "select status, successful_calls, failed_calls, current_retry_count from campaigns where id = $1", made
     )
     assert row is not None
-    return tuple(row)  # type: ignore[return-value]
+    return row[0], row[1], row[2], row[3]
 
 
 async def counted(connection: Connection, made: str) -> tuple[int, int]:
@@ -207,6 +207,8 @@ async def test_a_pause_holds_rows_that_came_later_and_lanes_that_were_forgotten(
     desk, db = app_desk, app_desk.connection
     made = await campaign(db, "paused")
     await desk.insert(campaign_id=made)
+    seen = await db.fetchval("select call_follow_v1(id) from call_queue")
+    assert seen["wait"]["lane_paused"]
     assert await desk.claim() == []
     await db.execute("delete from call_lanes")
     await db.execute("delete from call_tenants")
