@@ -3206,7 +3206,7 @@ begin
       'user_paused', exists (select from public.call_tenants t where t.user_id = v_row.user_id and t.paused),
       'lane_paused', exists (
         select from public.call_lanes l where l.user_id = v_row.user_id and l.lane = v_row.lane and l.paused
-      ),
+      ) or public.call_campaign_stands(v_row.campaign_id),
       'user_in_air', (
         select count(*) from public.call_queue q
         where q.user_id = v_row.user_id and q.status in ('dialing', 'talking') and q.outcome is null
@@ -3502,7 +3502,7 @@ alter table public.call_queue add column if not exists clock_at timestamptz;
 comment on column public.call_queue.clock_at is 'Pauses of the campaign up to then are counted into expires_at.';
 
 -- Rows of a campaign that are not final, and the numbers that were answered in it. Both say that there is a campaign, so
--- that no question about users and lanes is ever answered through them.
+-- that no question about users and lanes is ever answered through them. Answered is what call_logs shows as answered.
 create index if not exists call_queue_campaign_open_idx
   on public.call_queue (campaign_id) where campaign_id is not null and status in ('queued', 'dialing', 'talking');
 create index if not exists call_queue_campaign_answered_idx
@@ -3543,44 +3543,42 @@ select c.id, clock_timestamp() from public.campaigns c
 where c.status = 'paused'
   and not exists (select from public.call_campaign_pauses p where p.campaign_id = c.id and p.ended is null);
 
--- True for an outcome in which a person (or a machine that nobody told us of) took the call.
-create or replace function public.call_was_answered(p_outcome text)
-returns boolean
-language sql immutable
-set search_path = ''
-as $$
-  select coalesce(p_outcome in ('answered', 'ai_failed'), false)
-$$;
-
+-- In PL/pgSQL, as a claim asks for each lane: it keeps its plans.
 create or replace function public.call_campaign_gone(p_campaign uuid)
 returns boolean
-language sql stable security definer
+language plpgsql stable security definer
 set search_path = ''
 as $$
-  select exists (select from public.call_campaigns_gone g where g.campaign_id = p_campaign)
+begin
+  return exists (select from public.call_campaigns_gone g where g.campaign_id = p_campaign);
+end
 $$;
 
 -- True if nothing of this campaign may be dialed now. What no campaign stands behind may.
 create or replace function public.call_campaign_stands(p_campaign uuid)
 returns boolean
-language sql stable security definer
+language plpgsql stable security definer
 set search_path = ''
 as $$
-  select exists (select from public.campaigns c where c.id = p_campaign and c.status = 'paused')
-    or exists (select from public.call_campaigns_gone g where g.campaign_id = p_campaign)
+begin
+  return exists (select from public.campaigns c where c.id = p_campaign and c.status = 'paused')
+    or exists (select from public.call_campaigns_gone g where g.campaign_id = p_campaign);
+end
 $$;
 
 -- True if this number was answered in a call of this campaign: then it is not tried again.
 create or replace function public.call_number_answered(p_campaign uuid, p_e164 text)
 returns boolean
-language sql stable security definer
+language plpgsql stable security definer
 set search_path = ''
 as $$
-  select exists (
+begin
+  return exists (
     select from public.call_queue q
     where q.campaign_id = p_campaign and q.e164 = p_e164
       and q.status = 'done' and q.outcome in ('answered', 'ai_failed')
-  )
+  );
+end
 $$;
 
 -- 1. The clock ---------------------------------------------------------------------------------------------------------
@@ -3690,6 +3688,8 @@ as $$
 declare
   v_was boolean := old.status in ('done', 'canceled');
   v_is boolean := coalesce(new.status in ('done', 'canceled'), false);
+  v_was_answered boolean := coalesce(old.outcome in ('answered', 'ai_failed'), false);
+  v_is_answered boolean := coalesce(new.outcome in ('answered', 'ai_failed'), false);
 begin
   if tg_op = 'DELETE' then
     insert into public.call_campaign_news (campaign_id, ended) values (old.campaign_id, true);
@@ -3699,8 +3699,8 @@ begin
     insert into public.call_campaign_news (campaign_id, answered, unanswered, ended)
     values (
       old.campaign_id,
-      case when v_was and public.call_was_answered(old.outcome) then -1 else 0 end,
-      case when v_was and not public.call_was_answered(old.outcome) then -1 else 0 end,
+      case when v_was and v_was_answered then -1 else 0 end,
+      case when v_was and not v_was_answered then -1 else 0 end,
       old.campaign_id is distinct from new.campaign_id
     );
   end if;
@@ -3708,8 +3708,8 @@ begin
     insert into public.call_campaign_news (campaign_id, answered, unanswered, retries, ended)
     values (
       new.campaign_id,
-      case when v_is and public.call_was_answered(new.outcome) then 1 else 0 end,
-      case when v_is and not public.call_was_answered(new.outcome) then 1 else 0 end,
+      case when v_is and v_is_answered then 1 else 0 end,
+      case when v_is and not v_is_answered then 1 else 0 end,
       greatest(new.attempts - 1, 0),
       v_is
     );
@@ -3749,8 +3749,8 @@ begin
   with told as (
     insert into public.call_campaign_news (campaign_id, answered, unanswered, ended)
     select a.campaign_id,
-      count(*) filter (where a.status in ('done', 'canceled') and public.call_was_answered(a.outcome)),
-      count(*) filter (where a.status in ('done', 'canceled') and not public.call_was_answered(a.outcome)),
+      count(*) filter (where a.status in ('done', 'canceled') and a.outcome in ('answered', 'ai_failed')),
+      count(*) filter (where a.status in ('done', 'canceled') and a.outcome not in ('answered', 'ai_failed')),
       bool_or(a.status in ('done', 'canceled'))
     from added a
     where a.campaign_id is not null
@@ -3943,7 +3943,7 @@ begin
     execute format('grant usage, select on sequence public.%I to service_role', v_name);
   end loop;
   foreach v_name in array array[
-    'call_was_answered(text)', 'call_campaign_gone(uuid)', 'call_campaign_stands(uuid)',
+    'call_campaign_gone(uuid)', 'call_campaign_stands(uuid)',
     'call_number_answered(uuid,text)', 'call_clock_stood(public.call_queue,timestamptz)', 'call_campaign_changed()',
     'call_queue_news()', 'call_queue_added()', 'call_queue_edited()', 'call_campaign_told(uuid,timestamptz)',
     'call_campaigns_told(timestamptz)', 'call_lanes_resume(uuid)'
