@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from tests.supabase.helpers import USER, Connection, Desk, answered, connected, number, outcome, release
+from tests.supabase.helpers import OTHER, USER, Connection, Desk, answered, connected, number, outcome, release
+from tests.supabase.test_plans import touched
 
 
 async def campaign(connection: Connection, status: str = "in_progress", **columns: Any) -> str:
@@ -491,3 +492,47 @@ async def test_the_endings_of_one_request_write_their_campaign_once(app_db: str)
             await desk.sync([outcome(row["call_id"], "busy") for row in rows])
             assert await connection.fetchval(written) - before == 1
         assert await shown(connection, made) == ("completed", 0, 400, 0)
+
+
+@pytest.mark.parametrize("why", ["paused", "deleted"])
+async def test_a_large_campaign_that_stands_costs_a_claim_nothing(app_db: str, why: str) -> None:
+    async with connected(app_db) as connection:
+        desk = Desk(connection)
+        await desk.register()
+        made, other = await campaign(connection), await campaign(connection)
+        await desk.fill(3000, campaign=made)
+        await desk.fill(50, user=OTHER, campaign=other, start=5000)
+        if why == "paused":
+            await status(desk, made, "paused")
+        else:
+            await connection.execute("delete from campaigns where id = $1", made)
+            while await connection.fetchval(
+                "select count(*) from call_queue where campaign_id = $1 and status = 'queued'", made
+            ):
+                assert await desk.sync()
+        await desk.claim(1)
+
+        async def work() -> None:
+            assert {row["campaign_id"] for row in await desk.claim(20)} == {other}
+
+        cost = await touched(connection, work)
+        assert cost["call_queue"][0] == 0
+        assert cost["call_queue"][1] < 600, cost
+
+
+async def test_what_is_told_to_a_campaign_does_not_grow_with_its_rows(app_db: str) -> None:
+    async with connected(app_db) as connection:
+        desk = Desk(connection)
+        await desk.register()
+        made = await campaign(connection)
+        await desk.fill(3000, campaign=made)
+        rows = await desk.claim(10)
+
+        async def work() -> None:
+            reply = await desk.sync([outcome(row["call_id"], "busy") for row in rows])
+            assert len(reply["recorded"]) == 10
+
+        cost = await touched(connection, work)
+        assert await shown(connection, made) == ("in_progress", 0, 10, 0)
+        assert cost["call_queue"][0] == 0
+        assert cost["call_queue"][1] < 100, cost
