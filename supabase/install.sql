@@ -901,7 +901,7 @@ begin
   end if;
   insert into public.call_logs (
     user_id, call_id, agent_id, caller_number, phone_number, start_time, duration, status, campaign_id, contact_id,
-    prompt_id, customer_name, idsale, metadata, created_at, updated_at
+    prompt_id, customer_name, idsale, metadata, retry_count, is_retry, created_at, updated_at
   )
   values (
     p_row.user_id,
@@ -918,6 +918,8 @@ begin
     p_row.customer_name,
     p_row.idsale,
     v_metadata || jsonb_build_object('adapter', 'mikopbx-adapter', 'queue_row', p_row.id::text) || p_facts,
+    p_row.attempts,
+    p_row.attempts > 0,
     p_now,
     p_now
   );
@@ -932,10 +934,6 @@ language plpgsql volatile security definer
 set search_path = ''
 as $$
 begin
-  -- Whoever deleted the campaign does not want to see its calls come back as failed ones.
-  if public.call_campaign_gone(p_row.campaign_id) then
-    return;
-  end if;
   perform public.call_log_insert(
     p_row, 'failed', 0, null,
     jsonb_build_object('outcome', p_row.outcome, 'ended_reason', p_row.ended_reason, 'attempt', '0'),
@@ -1427,9 +1425,8 @@ begin
     p_row.faults := p_row.faults || jsonb_build_object(p_outcome, v_faults);
   end if;
 
-  if not p_row.cancel_requested and not public.call_campaign_gone(p_row.campaign_id) then
-    if v_rule.retried = 'policy' and p_row.attempts < p_row.max_attempts
-      and not public.call_number_answered(p_row.campaign_id, p_row.e164) then
+  if not p_row.cancel_requested then
+    if v_rule.retried = 'policy' and p_row.attempts < p_row.max_attempts then
       v_again_at := p_now + make_interval(secs => p_row.retry_seconds);
       if not p_row.expires_fixed then
         v_expires_at := least(v_again_at + interval '24 hours', p_row.created_at + interval '30 days');
@@ -1793,6 +1790,11 @@ begin
         v_log.id, v_log.status, v_log.duration, v_log.metadata, v_outcome, v_status, v_reason, v_talk,
         v_answered is not null or v_outcome in ('answered', 'voicemail', 'ai_failed'), v_facts, p_now
       );
+      -- Who claimed it is forgotten: the setting of the adapter that tells it decides.
+      perform public.call_charge(
+        v_call, (select l.user_id from public.call_logs l where l.id = v_log.id),
+        nullif(current_setting('mikopbx_adapter.billing_step', true), '')::integer, v_outcome, v_talk, p_now
+      );
       note := format('call %s has no queue row any more; call_logs was told', v_call);
     end if;
     return;
@@ -1832,9 +1834,7 @@ set search_path = ''
 as $$
 begin
   if p_row.status = 'queued' then
-    if not public.call_clock_stood(p_row, p_now) then
-      perform public.call_end_uncalled(p_row, 'expired before it could be dialed', p_now);
-    end if;
+    perform public.call_end_uncalled(p_row, 'expired before it could be dialed', p_now);
   elsif p_row.outcome is not null then
     perform public.call_settle_held(p_row, p_now);
   else
@@ -1918,7 +1918,7 @@ begin
     end loop;
   end if;
   perform public.call_probe_forget(null);
-  return v_notes;
+  return v_notes || public.call_charges_due(p_now);
 end
 $$;
 
@@ -2090,7 +2090,7 @@ as $$
 declare
   v_trunk text := p_status ->> 'trunk';
 begin
-  if p_row.expires_at <= p_now and not public.call_clock_stood(p_row, p_now) then
+  if p_row.expires_at <= p_now then
     perform public.call_end_uncalled(p_row, 'expired before it could be dialed', p_now);
     return null;
   elsif p_row.cancel_requested then
@@ -2111,9 +2111,6 @@ begin
     perform public.call_end_uncalled(
       p_row, 'each of variables must be a text, a number of at most 100 digits, true, false or null', p_now
     );
-    return null;
-  elsif p_row.attempts > 0 and public.call_number_answered(p_row.campaign_id, p_row.e164) then
-    perform public.call_end_uncalled(p_row, 'the number was answered in another call of the campaign', p_now);
     return null;
   elsif p_row.trunk is not null and p_row.trunk is distinct from v_trunk then
     if exists (select from public.call_pbx x where x.trunk = p_row.trunk and x.lease_until > p_now) then
@@ -2146,7 +2143,10 @@ begin
   set status = 'dialing', call_id = p_row.call_id, claim_number = p_row.claim_number, claim_id = p_claim_id,
     adapter = p_adapter, incarnation = p_incarnation, pbx = p_row.pbx, pbx_boot = p_row.pbx_boot, claimed_at = p_now,
     deadline = p_row.deadline, originated_at = null, ringing_at = null, answered_at = null, ended_at = null,
-    outcome = null, ended_reason = null, settle_at = null, call_facts = null, updated_at = p_now
+    outcome = null, ended_reason = null, settle_at = null, call_facts = null,
+    billing_step = (p_status ->> 'billing_step')::integer,
+    minutes_before = case when p_status ->> 'billing' = 'off' then public.call_minutes_of(p_row.user_id) end,
+    updated_at = p_now
   where id = p_row.id;
   perform public.call_log_insert(
     p_row, 'initiated', null, p_status ->> 'agent_id',
@@ -2232,7 +2232,6 @@ begin
 
       v_lanes := '{}';
       if v_user_room > 0 then
-        perform public.call_lanes_resume(v_user);
         v_lanes := array(
           select l.lane from public.call_lanes l
           where l.user_id = v_user and l.ready and not l.paused
@@ -2244,11 +2243,6 @@ begin
 
       foreach v_lane in array v_lanes loop
         exit when v_user_room <= 0;
-        if public.call_campaign_stands(v_lane) then
-          update public.call_lanes set halted = true, paused = true, served = nextval('public.call_turn')
-          where user_id = v_user and lane = v_lane;
-          continue;
-        end if;
         v_lane_room := least(v_lane_share, v_user_room);
         if v_lane_limit < 2147483647 and v_lane <> '00000000-0000-0000-0000-000000000000' then
           select least(v_lane_room, v_lane_limit - count(*)) into v_lane_room
@@ -2546,6 +2540,7 @@ declare
   v_beat record;
   v_claim record;
   v_region text;
+  v_unbilled integer;
 begin
   if p_adapter is null or p_incarnation is null then
     raise exception 'call_sync_v1 needs p_adapter and p_incarnation';
@@ -2556,6 +2551,12 @@ begin
   v_now := clock_timestamp();
   -- What is written from here on is no edit by hand (call_at_work).
   perform set_config('mikopbx_adapter.at_work', 'on', true);
+  -- Settings of this adapter that count where a call ends (call_minutes).
+  v_status := v_status || jsonb_build_object('billing_step', case
+    when v_status ->> 'billing' = 'minutes' then greatest(coalesce((v_status ->> 'billing_step')::integer, 1), 1)
+  end);
+  perform set_config('mikopbx_adapter.billing_step', coalesce(v_status ->> 'billing_step', ''), true);
+  perform set_config('mikopbx_adapter.log_rows', coalesce(v_status ->> 'log_rows', ''), true);
 
   -- 1. What happened. One record that cannot be taken harms no other.
   for v_record in
@@ -2579,8 +2580,6 @@ begin
     end;
   end loop;
 
-  perform public.call_campaigns_told(v_now);
-
   -- 2. Is it still this run that counts?
   select * into v_self from public.call_adapters a where a.adapter = p_adapter;
   v_fenced := v_self.incarnation is distinct from p_incarnation;
@@ -2602,12 +2601,19 @@ begin
   -- whatever was claimed since. Rows that were dialed meanwhile wait again, so it gets none.
   v_restored := coalesce((v_status ->> 'seen')::bigint > v_self.told, false);
   select * into v_beat from public.call_heartbeat(p_adapter, v_status, v_now);
-  select s.default_region into v_region from public.call_settings s;
+  select s.default_region, s.unbilled into v_region, v_unbilled from public.call_settings s;
   if v_status ->> 'region' <> v_region then
     v_notes := v_notes || to_jsonb(format(
       'the default region is %s here and %s there: set it to the same in call_settings.default_region',
       v_region, v_status ->> 'region'
     ));
+  end if;
+
+  if v_status ->> 'billing' = 'off' and v_unbilled >= 5 then
+    v_notes := v_notes || to_jsonb(
+      'BILLING=off leaves charging to the AI handler, but the last 5 answered calls changed no balance of their users: '
+      'it seems that nobody charges. Let the AI handler charge, or set BILLING=minutes'::text
+    );
   end if;
 
   -- 3. The sweep. What fails here is tried again with the next request.
@@ -2645,8 +2651,6 @@ begin
     end;
   end if;
 
-  -- What the sweep and the claim ended.
-  perform public.call_campaigns_told(v_now);
   v_number := public.call_highest_claim();
   if not v_restored then
     update public.call_adapters set told = v_number where adapter = p_adapter and (told is null or told < v_number);
@@ -2837,7 +2841,8 @@ begin
       )) as print
     from pg_catalog.pg_proc p
     join pg_catalog.pg_language l on l.oid = p.prolang
-    where p.pronamespace = 'public'::regnamespace and p.prokind = 'f' and p.proname like 'call\_%'
+    where p.pronamespace = 'public'::regnamespace and p.prokind = 'f'
+      and (p.proname like 'call\_%' or p.oid = pg_catalog.to_regprocedure('public.campaigns(public.call_logs)'))
     union all
     select 'table ' || c.relname, public.call_print('rls ' || c.relrowsecurity)
     from pg_catalog.pg_class c
@@ -3206,7 +3211,7 @@ begin
       'user_paused', exists (select from public.call_tenants t where t.user_id = v_row.user_id and t.paused),
       'lane_paused', exists (
         select from public.call_lanes l where l.user_id = v_row.user_id and l.lane = v_row.lane and l.paused
-      ) or public.call_campaign_stands(v_row.campaign_id),
+      ),
       'user_in_air', (
         select count(*) from public.call_queue q
         where q.user_id = v_row.user_id and q.status in ('dialing', 'talking') and q.outcome is null
@@ -3486,567 +3491,358 @@ grant execute on function public.call_witness_v1(uuid, jsonb) to service_role;
 -- PostgREST shall see the function at once.
 notify pgrst, 'reload schema';
 
--- ---- 20261125001300_call_campaigns.sql
+-- ---- 20261125001500_call_minutes.sql
 
--- Campaigns of the app: their counters, when one is completed, what a pause and a deletion mean for the queue.
---
--- Nobody waits for a row of `campaigns` here, and nobody who changes one waits for us: the app's edit leaves a note, and so
--- does each row of the queue that ends. The notes of a request are added up and written once, at its end and in its own
--- transaction (call_campaigns_told), so that a campaign of 10,000 is no row that all calls queue up for.
+-- What the app shows of our calls beside their rows (the campaign's name, one row a person), and the minutes of its users.
 
-alter table public.call_lanes add column if not exists halted boolean not null default false;
-comment on column public.call_lanes.halted is 'Paused because its campaign is; ends with that pause.';
-create index if not exists call_lanes_halted_idx on public.call_lanes (user_id, served) where halted;
+-- 1. The Campaign column ---------------------------------------------------------------------------------------------
 
-alter table public.call_queue add column if not exists clock_at timestamptz;
-comment on column public.call_queue.clock_at is 'Pauses of the campaign up to then are counted into expires_at.';
-
--- Rows of a campaign that are not final, and the numbers that were answered in it. Both say that there is a campaign, so
--- that no question about users and lanes is ever answered through them. Answered is what call_logs shows as answered.
-create index if not exists call_queue_campaign_open_idx
-  on public.call_queue (campaign_id) where campaign_id is not null and status in ('queued', 'dialing', 'talking');
-create index if not exists call_queue_campaign_answered_idx
-  on public.call_queue (campaign_id, e164)
-  where campaign_id is not null and status = 'done' and outcome in ('answered', 'ai_failed');
-
-create table if not exists public.call_campaign_news (
-  id bigint generated always as identity primary key,
-  campaign_id uuid not null,
-  answered integer not null default 0,
-  unanswered integer not null default 0,
-  retries integer not null default 0,
-  ended boolean not null default false
-);
-create index if not exists call_campaign_news_campaign_idx on public.call_campaign_news (campaign_id);
-comment on table public.call_campaign_news is 'What happened to campaigns and is not written to them yet; empty most of the time.';
-comment on column public.call_campaign_news.retries is 'Highest attempt so far - 1.';
-comment on column public.call_campaign_news.ended is 'A row ended: it may have been the last one.';
-
-create table if not exists public.call_campaign_pauses (
-  id bigint generated always as identity primary key,
-  campaign_id uuid not null,
-  began timestamptz not null,
-  ended timestamptz
-);
-create index if not exists call_campaign_pauses_campaign_idx on public.call_campaign_pauses (campaign_id, began);
-comment on table public.call_campaign_pauses is 'When campaigns were paused: for so long the clocks of their queued rows stand.';
-
-create table if not exists public.call_campaigns_gone (
-  campaign_id uuid primary key,
-  gone_at timestamptz not null default now()
-);
-comment on table public.call_campaigns_gone is 'Deleted campaigns: what is queued for them is canceled, whenever it came.';
-
--- Those that are paused already.
-insert into public.call_campaign_pauses (campaign_id, began)
-select c.id, clock_timestamp() from public.campaigns c
-where c.status = 'paused'
-  and not exists (select from public.call_campaign_pauses p where p.campaign_id = c.id and p.ended is null);
-
--- In PL/pgSQL, as a claim asks for each lane: it keeps its plans.
-create or replace function public.call_campaign_gone(p_campaign uuid)
-returns boolean
-language plpgsql stable security definer
+-- The app's table of calls embeds `campaigns(campaign_name)`. PostgREST takes this function for that relationship, so the
+-- column is filled without a foreign key, which would make the embed ambiguous and the table fail. It reads as whoever
+-- asks: policies of campaigns stand.
+create or replace function public.campaigns(public.call_logs)
+returns setof public.campaigns
+language sql stable rows 1
 set search_path = ''
 as $$
-begin
-  return exists (select from public.call_campaigns_gone g where g.campaign_id = p_campaign);
-end
+  select c.* from public.campaigns c where c.id = $1.campaign_id
 $$;
+comment on function public.campaigns(public.call_logs) is
+  'The campaign of a call, for PostgREST: campaigns(campaign_name) in a select of call_logs.';
 
--- True if nothing of this campaign may be dialed now. What no campaign stands behind may.
-create or replace function public.call_campaign_stands(p_campaign uuid)
-returns boolean
-language plpgsql stable security definer
-set search_path = ''
-as $$
-begin
-  return exists (select from public.campaigns c where c.id = p_campaign and c.status = 'paused')
-    or exists (select from public.call_campaigns_gone g where g.campaign_id = p_campaign);
-end
-$$;
+-- 2. One row a person -------------------------------------------------------------------------------------------------
 
--- True if this number was answered in a call of this campaign: then it is not tried again.
-create or replace function public.call_number_answered(p_campaign uuid, p_e164 text)
-returns boolean
-language plpgsql stable security definer
-set search_path = ''
-as $$
-begin
-  return exists (
-    select from public.call_queue q
-    where q.campaign_id = p_campaign and q.e164 = p_e164
-      and q.status = 'done' and q.outcome in ('answered', 'ai_failed')
-  );
-end
-$$;
+alter table public.call_queue add column if not exists spent_call uuid;
+comment on column public.call_queue.spent_call is 'Last call of this row whose call_logs row stays.';
 
--- 1. The clock ---------------------------------------------------------------------------------------------------------
-
--- Asked when a queued row has come to its end by the clock: if its campaign was paused meanwhile it gets that time back,
--- and the answer is true. An instant that the inserter gave stands, and 30 days after the insert everything ends.
-create or replace function public.call_clock_stood(p_row public.call_queue, p_now timestamptz)
-returns boolean
-language plpgsql volatile security definer
-set search_path = ''
-as $$
-declare
-  v_latest constant timestamptz := p_row.created_at + interval '30 days';
-  -- A row whose campaign is paused is looked at again after an hour at the earliest: paused a minute before its end it
-  -- would be looked at every minute. If the pause ends within that hour, the row ends later by what is left of it.
-  v_step constant interval := '1 hour';
-  -- The clock runs for a day (call_queue_before_insert, call_settle).
-  v_from timestamptz := greatest(p_row.expires_at - interval '24 hours', p_row.clock_at);
-  v_expires_at timestamptz := p_row.expires_at;
-  v_pause record;
-  v_left interval;
-begin
-  if p_row.campaign_id is null or p_row.expires_fixed then
-    return false;
-  end if;
-  for v_pause in
-    select greatest(p.began, v_from) as began, p.ended
-    from public.call_campaign_pauses p
-    where p.campaign_id = p_row.campaign_id and p.began < p_now and (p.ended is null or p.ended > v_from)
-    order by p.began
-  loop
-    exit when v_pause.began >= v_expires_at;
-    v_expires_at := v_expires_at + (coalesce(v_pause.ended, p_now) - v_pause.began);
-    if v_pause.ended is null then
-      v_left := v_expires_at - p_now;
-    end if;
-  end loop;
-  v_from := p_now;
-  if v_left < v_step then
-    v_from := p_now + (v_step - v_left);
-    v_expires_at := p_now + v_step;
-  end if;
-  v_expires_at := least(v_expires_at, v_latest);
-  if v_expires_at <= p_now then
-    return false;
-  end if;
-  update public.call_queue set expires_at = v_expires_at, clock_at = v_from, updated_at = p_now where id = p_row.id;
-  return true;
-end
-$$;
-
--- 2. What happens to campaigns -----------------------------------------------------------------------------------------
-
--- The app pauses, resumes, deletes. It must never wait for us nor fail because of us.
-create or replace function public.call_campaign_changed()
-returns trigger
-language plpgsql security definer
-set search_path = ''
-as $$
-begin
-  if tg_op = 'DELETE' then
-    insert into public.call_campaigns_gone (campaign_id) values (old.id) on conflict do nothing;
-    insert into public.call_campaign_news (campaign_id) values (old.id);
-    perform public.call_ring_bell();
-    return null;
-  elsif tg_op = 'INSERT' then
-    delete from public.call_campaigns_gone where campaign_id = new.id;
-  end if;
-  if new.status = 'paused' then
-    insert into public.call_campaign_pauses (campaign_id, began) values (new.id, clock_timestamp());
-  elsif tg_op = 'UPDATE' then
-    update public.call_campaign_pauses set ended = clock_timestamp() where campaign_id = new.id and ended is null;
-    insert into public.call_arrivals (user_id, lane, due_at) values (new.user_id, new.id, clock_timestamp());
-    perform public.call_ring_bell();
-  end if;
-  return null;
-exception
-  when others then
-    raise warning 'the call queue was not told of campaign %: %', coalesce(new.id, old.id), sqlerrm;
-    return null;
-end
-$$;
-
-create or replace trigger call_campaign_added
-  after insert on public.campaigns
-  for each row execute function public.call_campaign_changed();
-
-create or replace trigger call_campaign_paused
-  after update of status on public.campaigns
-  for each row
-  when ((old.status = 'paused') is distinct from (new.status = 'paused'))
-  execute function public.call_campaign_changed();
-
-create or replace trigger call_campaign_deleted
-  after delete on public.campaigns
-  for each row execute function public.call_campaign_changed();
-
--- 3. What happens to their rows ----------------------------------------------------------------------------------------
-
--- A row ended, ended otherwise than was known, is queued again, moved to another campaign, or deleted. An ended row that
--- is deleted leaves the counters as they are: it is tidied away, and the person was called all the same.
-create or replace function public.call_queue_news()
-returns trigger
-language plpgsql security definer
-set search_path = ''
-as $$
-declare
-  v_was boolean := old.status in ('done', 'canceled');
-  v_is boolean := coalesce(new.status in ('done', 'canceled'), false);
-  v_was_answered boolean := coalesce(old.outcome in ('answered', 'ai_failed'), false);
-  v_is_answered boolean := coalesce(new.outcome in ('answered', 'ai_failed'), false);
-begin
-  if tg_op = 'DELETE' then
-    insert into public.call_campaign_news (campaign_id, ended) values (old.campaign_id, true);
-    return null;
-  end if;
-  if old.campaign_id is not null and (v_was or old.campaign_id is distinct from new.campaign_id) then
-    insert into public.call_campaign_news (campaign_id, answered, unanswered, ended)
-    values (
-      old.campaign_id,
-      case when v_was and v_was_answered then -1 else 0 end,
-      case when v_was and not v_was_answered then -1 else 0 end,
-      old.campaign_id is distinct from new.campaign_id
-    );
-  end if;
-  if new.campaign_id is not null then
-    insert into public.call_campaign_news (campaign_id, answered, unanswered, retries, ended)
-    values (
-      new.campaign_id,
-      case when v_is and v_is_answered then 1 else 0 end,
-      case when v_is and not v_is_answered then 1 else 0 end,
-      greatest(new.attempts - 1, 0),
-      v_is
-    );
-  end if;
-  return null;
-end
-$$;
-
-create or replace trigger call_queue_news
-  after update on public.call_queue
-  for each row
-  when (
-    (old.campaign_id is not null or new.campaign_id is not null)
-    and (
-      (old.status in ('done', 'canceled')) is distinct from (new.status in ('done', 'canceled'))
-      or (new.status in ('done', 'canceled') and old.outcome is distinct from new.outcome)
-      or (new.status = 'queued' and old.status <> 'queued')
-      or old.campaign_id is distinct from new.campaign_id
-    )
-  )
-  execute function public.call_queue_news();
-
-create or replace trigger call_queue_deleted
-  after delete on public.call_queue
-  for each row
-  when (old.campaign_id is not null and old.status not in ('done', 'canceled'))
-  execute function public.call_queue_news();
-
-create or replace function public.call_queue_added()
-returns trigger
-language plpgsql security definer
-set search_path = ''
-as $$
-declare
-  v_ended boolean;
-begin
-  with told as (
-    insert into public.call_campaign_news (campaign_id, answered, unanswered, ended)
-    select a.campaign_id,
-      count(*) filter (where a.status in ('done', 'canceled') and a.outcome in ('answered', 'ai_failed')),
-      count(*) filter (where a.status in ('done', 'canceled') and a.outcome not in ('answered', 'ai_failed')),
-      bool_or(a.status in ('done', 'canceled'))
-    from added a
-    where a.campaign_id is not null
-    group by a.campaign_id
-    returning ended
-  )
-  select bool_or(t.ended) into v_ended from told t;
-  -- Else the next request tells it: rows that wait change no counter.
-  if v_ended then
-    perform public.call_campaigns_told(clock_timestamp());
-  end if;
-  return null;
-end
-$$;
-
-create or replace trigger call_queue_added
-  after insert on public.call_queue
-  referencing new table as added
-  for each statement execute function public.call_queue_added();
-
--- Edits by hand: told at the end of the statement. An adapter's request does it once, at its end.
-create or replace function public.call_queue_edited()
-returns trigger
-language plpgsql security definer
-set search_path = ''
-as $$
-begin
-  perform public.call_campaigns_told(clock_timestamp());
-  return null;
-end
-$$;
-
-create or replace trigger call_queue_edited
-  after update or delete on public.call_queue
-  for each statement
-  when (coalesce(current_setting('mikopbx_adapter.at_work', true), '') <> 'on')
-  execute function public.call_queue_edited();
-
--- Writes what is known of one campaign to it. A campaign that somebody holds is told the next time.
-create or replace function public.call_campaign_told(p_campaign uuid, p_now timestamptz)
+-- LOG_ROWS=person: the call_logs row of an earlier call of a person goes into the metadata of the later one, whole. Not
+-- one that ended as unknown, for it may still be told how it ended; nor one that somebody holds or that others refer to.
+create or replace function public.call_log_fold(p_earlier uuid, p_call uuid, p_now timestamptz)
 returns void
 language plpgsql volatile security definer
 set search_path = ''
 as $$
 declare
-  v_most constant integer := 500;
-  -- More than one edit by hand makes; less than half a second of work. What is left is told by the next request.
-  v_notes constant integer := 20000;
-  v_here boolean;
-  v_held boolean;
-  v_campaign record;
-  v_told record;
-  v_status text;
+  v_old public.call_logs;
+  v_new record;
 begin
-  -- Not for update: that would wait for (and hold up) whoever only refers to the campaign.
-  select c.status, c.current_retry_count into v_campaign
-  from public.campaigns c
-  where c.id = p_campaign
-  for no key update skip locked;
-  v_here := found;
-  v_held := not v_here and exists (select from public.campaigns c where c.id = p_campaign);
-  with taken as (
-    delete from public.call_campaign_news n
-    where n.id = any (array(
-      select m.id from public.call_campaign_news m where m.campaign_id = p_campaign limit v_notes for update skip locked
-    ))
-    returning n.answered, n.unanswered, n.retries, n.ended
-  )
-  select count(*) as news, coalesce(sum(t.answered), 0)::integer as answered,
-    coalesce(sum(t.unanswered), 0)::integer as unanswered, coalesce(max(t.retries), 0) as retries,
-    coalesce(bool_or(t.ended), false) as ended
-  into v_told
-  from taken t;
-  if v_told.news = 0 then
-    return;
-  elsif v_held then
-    -- As one note, behind those of the others.
-    insert into public.call_campaign_news (campaign_id, answered, unanswered, retries, ended)
-    values (p_campaign, v_told.answered, v_told.unanswered, v_told.retries, v_told.ended);
-    return;
-  elsif not v_here then
-    if not public.call_campaign_gone(p_campaign) then
-      return;
-    end if;
-    if public.call_at_work() then
-      update public.call_queue
-      set status = 'canceled', cancel_reason = coalesce(cancel_reason, 'its campaign was deleted'), updated_at = p_now
-      where id = any (array(
-        select q.id from public.call_queue q
-        where q.campaign_id = p_campaign and q.status = 'queued'
-        limit v_most
-        for update skip locked
-      ));
-    end if;
-    if exists (select from public.call_queue q where q.campaign_id = p_campaign and q.status = 'queued') then
-      insert into public.call_campaign_news (campaign_id) values (p_campaign);
-    end if;
+  select * into v_old from public.call_logs l where l.call_id = p_earlier::text limit 1 for update skip locked;
+  if not found or v_old.metadata ->> 'outcome' = 'unknown' then
     return;
   end if;
-
-  v_status := v_campaign.status;
-  if v_told.ended or v_status in ('pending', 'completed', 'failed') then
-    if exists (
-      select from public.call_queue q
-      where q.campaign_id = p_campaign and q.status in ('queued', 'dialing', 'talking')
-    ) then
-      v_status := case when v_status in ('pending', 'completed', 'failed') then 'in_progress' else v_status end;
-    elsif v_status <> 'failed' then
-      v_status := 'completed';
-    end if;
-  end if;
-  if v_told.answered <> 0 or v_told.unanswered <> 0 or v_status <> v_campaign.status
-    or v_told.retries > coalesce(v_campaign.current_retry_count, 0) then
-    update public.campaigns
-    set successful_calls = greatest(coalesce(successful_calls, 0) + v_told.answered, 0),
-      failed_calls = greatest(coalesce(failed_calls, 0) + v_told.unanswered, 0),
-      current_retry_count = greatest(coalesce(current_retry_count, 0), v_told.retries),
-      status = v_status, updated_at = p_now
-    where id = p_campaign;
-  end if;
-end
-$$;
-
--- The same for all campaigns of which there is news. What fails is tried again with the next request, and harms nobody.
-create or replace function public.call_campaigns_told(p_now timestamptz)
-returns void
-language plpgsql volatile security definer
-set search_path = ''
--- Plans made for an empty queue must not read it whole once it is full.
-set enable_seqscan = off
-set enable_bitmapscan = off
-as $$
-declare
-  v_campaign uuid;
-begin
-  for v_campaign in
-    select distinct n.campaign_id
-    from (select m.campaign_id from public.call_campaign_news m order by m.id limit 20000) n
-  loop
-    begin
-      perform public.call_campaign_told(v_campaign, p_now);
-    exception
-      when others then
-        raise warning 'campaign % was not told what became of its calls: %', v_campaign, sqlerrm;
-    end;
-  end loop;
-end
-$$;
-
--- Looks at lanes of one user that stand with their campaigns: those that go on are dialed again, those of deleted
--- campaigns are forgotten once they are empty. A few at a time, the one that waited longest first.
-create or replace function public.call_lanes_resume(p_user uuid)
-returns void
-language plpgsql volatile security definer
-set search_path = ''
-as $$
-declare
-  v_most constant integer := 50;
-  v_lane uuid;
-begin
-  foreach v_lane in array array(
-    select l.lane from public.call_lanes l where l.user_id = p_user and l.halted order by l.served limit v_most
-  ) loop
-    if not public.call_campaign_stands(v_lane) then
-      update public.call_lanes set halted = false, paused = false, ready = true, wake_at = null
-      where user_id = p_user and lane = v_lane;
-    elsif public.call_campaign_gone(v_lane) and public.call_lane_due(p_user, v_lane) is null then
-      delete from public.call_lanes where user_id = p_user and lane = v_lane;
-    else
-      update public.call_lanes set served = nextval('public.call_turn') where user_id = p_user and lane = v_lane;
-    end if;
-  end loop;
-end
-$$;
-
--- 4. Who may -----------------------------------------------------------------------------------------------------------
-
-alter table public.call_campaign_news enable row level security;
-alter table public.call_campaign_pauses enable row level security;
-alter table public.call_campaigns_gone enable row level security;
-
-do $$
-declare
-  v_name text;
-begin
-  foreach v_name in array array['call_campaign_news', 'call_campaign_pauses', 'call_campaigns_gone'] loop
-    execute format('revoke all on public.%I from public, anon, authenticated', v_name);
-    execute format('grant select, insert, update, delete on public.%I to service_role', v_name);
-  end loop;
-  foreach v_name in array array['call_campaign_news_id_seq', 'call_campaign_pauses_id_seq'] loop
-    execute format('revoke all on public.%I from public, anon, authenticated', v_name);
-    execute format('grant usage, select on sequence public.%I to service_role', v_name);
-  end loop;
-  foreach v_name in array array[
-    'call_campaign_gone(uuid)', 'call_campaign_stands(uuid)',
-    'call_number_answered(uuid,text)', 'call_clock_stood(public.call_queue,timestamptz)', 'call_campaign_changed()',
-    'call_queue_news()', 'call_queue_added()', 'call_queue_edited()', 'call_campaign_told(uuid,timestamptz)',
-    'call_campaigns_told(timestamptz)', 'call_lanes_resume(uuid)'
-  ] loop
-    execute format('revoke all on function public.%s from public, anon, authenticated, service_role', v_name);
-  end loop;
-end
-$$;
-
-notify pgrst, 'reload schema';
-
--- ---- 20261125001400_call_retry.sql
-
--- How often a person is tried again who was not reached. A row of call_queue that says it itself (max_attempts,
--- retry_seconds) is left alone; else its campaign's own fields count if they are switched on, then the user's row of
--- call_retries, then the row for all. Which outcomes are tried again at all says call_outcomes.
-
-create table if not exists public.call_retries (
-  user_id uuid primary key default '00000000-0000-0000-0000-000000000000',
-  retry_enabled boolean not null default true,
-  retry_interval_minutes integer not null default 30 check (retry_interval_minutes between 0 and 43200),
-  max_retry_attempts integer not null default 3 check (max_retry_attempts between 0 and 99)
-);
-comment on table public.call_retries is
-  'Retries of rows that do not say it themselves: one row for each user, and one for all who have none. Empty: no retries.';
-comment on column public.call_retries.user_id is 'The user; zeros for all who have no row of their own.';
-comment on column public.call_retries.retry_enabled is 'False: the row is tried once, whatever the other columns say.';
-comment on column public.call_retries.retry_interval_minutes is 'Wait after a call that did not reach the person.';
-comment on column public.call_retries.max_retry_attempts is 'That many more calls after the first.';
-
--- Null is "not said" (call_queue_apply_retry), so these columns have no default of their own.
-alter table public.call_queue alter column max_attempts drop default;
-alter table public.call_queue alter column retry_seconds drop default;
-comment on column public.call_queue.max_attempts is
-  'Calls that may spend a try of the person: 1 + retries. Without it: by the campaign, then by call_retries, else 1.';
-comment on column public.call_queue.retry_seconds is
-  'Wait between such calls. Without it: by the campaign, then by call_retries, else 1800.';
-
-create or replace function public.call_retry_of(p_user uuid, p_campaign uuid, out more integer, out seconds integer)
-language plpgsql stable security definer
-set search_path = ''
-as $$
-declare
-  v_found record;
-begin
-  -- The app's columns know no bounds; ours do, and a row must not be blocked for them.
-  select least(greatest(coalesce(c.max_retry_attempts, 3), 0), 99) as more,
-    least(greatest(coalesce(c.retry_interval_minutes, 30), 0), 43200) * 60 as seconds
-  into v_found
-  from public.campaigns c
-  where c.id = p_campaign and c.retry_enabled;
+  select l.id, l.metadata into v_new from public.call_logs l where l.call_id = p_call::text limit 1 for update skip locked;
   if not found then
-    select case when r.retry_enabled then r.max_retry_attempts else 0 end as more,
-      r.retry_interval_minutes * 60 as seconds
-    into v_found
-    from public.call_retries r
-    where r.user_id in (p_user, '00000000-0000-0000-0000-000000000000')
-    order by r.user_id = p_user desc
-    limit 1;
+    return;
   end if;
-  more := coalesce(v_found.more, 0);
-  seconds := coalesce(v_found.seconds, 1800);
+  delete from public.call_logs where id = v_old.id;
+  update public.call_logs
+  set updated_at = p_now,
+    metadata = public.call_merged(v_new.metadata, jsonb_build_object(
+      'earlier_calls', coalesce(v_old.metadata -> 'earlier_calls', '[]') || jsonb_build_object(
+        'call_id', v_old.call_id, 'start_time', v_old.start_time, 'status', v_old.status, 'duration', v_old.duration,
+        'outcome', v_old.metadata -> 'outcome', 'ended_reason', v_old.metadata -> 'ended_reason',
+        'handler_status', v_old.metadata -> 'handler_status', 'transcript', v_old.transcript,
+        'recording_url', v_old.recording_url, 'stage_reached', v_old.stage_reached, 'details', v_old.details,
+        'cost', v_old.cost, 'captured_data', nullif(v_old.captured_data, '{}'),
+        'end_of_call_report', v_old.end_of_call_report
+      )
+    ))
+  where id = v_new.id;
+exception
+  when foreign_key_violation then null;
 end
 $$;
 
-create or replace function public.call_queue_apply_retry()
+create or replace function public.call_queue_before_spent()
 returns trigger
 language plpgsql security definer
 set search_path = ''
 as $$
-declare
-  v_retry record;
 begin
-  select * into v_retry from public.call_retry_of(new.user_id, new.campaign_id);
-  new.max_attempts := coalesce(new.max_attempts, 1 + v_retry.more);
-  new.retry_seconds := coalesce(new.retry_seconds, v_retry.seconds);
+  if old.spent_call <> new.call_id and current_setting('mikopbx_adapter.log_rows', true) = 'person' then
+    perform public.call_log_fold(old.spent_call, new.call_id, clock_timestamp());
+  end if;
+  new.spent_call := new.call_id;
   return new;
 end
 $$;
 
--- By its name before call_queue_before_insert, which checks the values.
-create or replace trigger call_queue_apply_retry
-  before insert on public.call_queue
+-- A call has ended and its call_logs row stays: it spent a try, or it was the last one.
+drop trigger if exists call_queue_before_spent on public.call_queue;
+create trigger call_queue_before_spent
+  before update on public.call_queue
   for each row
-  when (new.max_attempts is null or new.retry_seconds is null)
-  execute function public.call_queue_apply_retry();
+  when (
+    old.status in ('dialing', 'talking') and new.call_id is not null
+    and (new.status = 'done' or (new.status = 'queued' and new.attempts > old.attempts))
+  )
+  execute function public.call_queue_before_spent();
 
-alter table public.call_retries enable row level security;
+-- 3. Minutes ------------------------------------------------------------------------------------------------------------
+
+-- Who charges is fixed at the claim by the adapter's setting BILLING, and stays so when the setting changes during a call.
+alter table public.call_queue add column if not exists billing_step integer;
+alter table public.call_queue add column if not exists minutes_before jsonb;
+comment on column public.call_queue.billing_step is
+  'Talk of this call is charged in steps of so many seconds; null: the AI handler charges (BILLING=off).';
+comment on column public.call_queue.minutes_before is
+  'BILLING=off: balances of the user before the call, to see whether anybody charges.';
+
+alter table public.call_settings add column if not exists unbilled integer not null default 0;
+comment on column public.call_settings.unbilled is
+  'BILLING=off: answered calls in a row that changed no balance of their user; not counted further than 5.';
 
 do $$
-declare
-  v_name text;
 begin
-  revoke all on public.call_retries from public, anon, authenticated;
-  grant select, insert, update, delete on public.call_retries to service_role;
-  foreach v_name in array array['call_retry_of(uuid,uuid)', 'call_queue_apply_retry()'] loop
-    execute format('revoke all on function public.%s from public, anon, authenticated, service_role', v_name);
-  end loop;
+  if not exists (
+    select from pg_catalog.pg_attribute a
+    where a.attrelid = 'public.call_outcomes'::regclass and a.attname = 'charged' and not a.attisdropped
+  ) then
+    alter table public.call_outcomes add column charged boolean not null default false;
+    -- Somebody or something talked with the AI. Not what our side dropped at once, nor what nobody saw the end of.
+    update public.call_outcomes set charged = true where outcome in ('answered', 'voicemail', 'canceled');
+  end if;
+end
+$$;
+comment on column public.call_outcomes.charged is 'BILLING=minutes: talk of such calls is charged. Ringing never is.';
+
+create table if not exists public.call_charges (
+  call_id uuid primary key,
+  user_id uuid not null,
+  talk_seconds integer not null,
+  minutes numeric(10, 2) not null,
+  account text,
+  taken numeric(10, 2),
+  charged_at timestamptz,
+  try_at timestamptz not null,
+  problem text,
+  created_at timestamptz not null
+);
+comment on table public.call_charges is 'BILLING=minutes: what each call cost its user, once per call.';
+comment on column public.call_charges.talk_seconds is 'Seconds from answer to end.';
+comment on column public.call_charges.minutes is 'The same in minutes, rounded up to full steps; added to total_minutes_used.';
+comment on column public.call_charges.account is 'trial or pro: the balance it was taken from.';
+comment on column public.call_charges.taken is 'Minutes taken from the balance: fewer than minutes if there were no more.';
+comment on column public.call_charges.charged_at is 'When; null while it is still to be done.';
+comment on column public.call_charges.try_at is 'Tried from this instant on.';
+comment on column public.call_charges.problem is 'Why it was not charged (yet), in words.';
+create index if not exists call_charges_due_idx on public.call_charges (try_at) where charged_at is null;
+
+-- Balances of a user as they are now, whatever the columns; null if there is none to look at.
+create or replace function public.call_minutes_of(p_user uuid)
+returns jsonb
+language plpgsql stable security definer
+set search_path = ''
+as $$
+declare
+  v_user jsonb;
+begin
+  if pg_catalog.to_regclass('public.users') is null then
+    return null;
+  end if;
+  select to_jsonb(u) into v_user from public.users u where u.id = p_user;
+  return (
+    select jsonb_object_agg(b.key, b.value) from jsonb_each(v_user) b
+    where b.key in ('trial_balance_minutes', 'pro_balance_minutes', 'total_minutes_used', 'credits_balance')
+  );
+exception
+  when others then
+    return null; -- Another kind of table of that name; a claim must not fail of it.
 end
 $$;
 
+-- Takes what is due for one call from its user's balance: both figures in one update, or none. Never waits for the
+-- user's row; if somebody holds it, the sweep comes again.
+create or replace function public.call_charge_take(p_call uuid, p_now timestamptz)
+returns void
+language plpgsql volatile security definer
+set search_path = ''
+as $$
+declare
+  v_due public.call_charges;
+  v_user record;
+  v_pro boolean;
+  v_balance numeric;
+begin
+  select * into v_due from public.call_charges c where c.call_id = p_call and c.charged_at is null for update skip locked;
+  if not found then
+    return;
+  end if;
+  if pg_catalog.to_regclass('public.users') is null then
+    update public.call_charges set charged_at = p_now, taken = 0, problem = 'there is no table users' where call_id = p_call;
+    return;
+  end if;
+  begin
+    select u.account_type, u.trial_balance_minutes, u.pro_balance_minutes into v_user
+    from public.users u
+    where u.id = v_due.user_id
+    for no key update skip locked;
+    if not found then
+      if exists (select from public.users u where u.id = v_due.user_id) then
+        update public.call_charges
+        set try_at = p_now + interval '2 seconds', problem = 'the row of the user is held by another session'
+        where call_id = p_call;
+      else
+        update public.call_charges set charged_at = p_now, taken = 0, problem = 'there is no such user' where call_id = p_call;
+      end if;
+      return;
+    end if;
+    v_pro := v_user.account_type is not distinct from 'pro';
+    v_balance := coalesce(case when v_pro then v_user.pro_balance_minutes else v_user.trial_balance_minutes end, 0);
+    -- A balance below zero is none of ours: it stays.
+    v_balance := greatest(v_balance, 0) - greatest(v_balance - v_due.minutes, 0);
+    update public.users
+    set trial_balance_minutes = case when v_pro then trial_balance_minutes else coalesce(trial_balance_minutes, 0) - v_balance end,
+      pro_balance_minutes = case when v_pro then coalesce(pro_balance_minutes, 0) - v_balance else pro_balance_minutes end,
+      total_minutes_used = coalesce(total_minutes_used, 0) + v_due.minutes,
+      updated_at = p_now
+    where id = v_due.user_id;
+    update public.call_charges
+    set charged_at = p_now, taken = v_balance, account = case when v_pro then 'pro' else 'trial' end, problem = null
+    where call_id = p_call;
+  exception
+    when others then
+      update public.call_charges set try_at = p_now + interval '1 minute', problem = left(sqlerrm, 500) where call_id = p_call;
+  end;
+end
+$$;
+
+-- Charges one call, if its outcome is charged and somebody talked. Once per call id, whoever tells its end how often.
+create or replace function public.call_charge(
+  p_call uuid, p_user uuid, p_step integer, p_outcome text, p_talk_seconds integer, p_now timestamptz
+)
+returns void
+language plpgsql volatile security definer
+set search_path = ''
+as $$
+begin
+  if p_step is null or p_user is null or coalesce(p_talk_seconds, 0) <= 0
+    or not exists (select from public.call_outcomes o where o.outcome = p_outcome and o.charged) then
+    return;
+  end if;
+  insert into public.call_charges (call_id, user_id, talk_seconds, minutes, try_at, created_at)
+  values (
+    p_call, p_user, p_talk_seconds, round(ceil(p_talk_seconds::numeric / p_step) * p_step / 60, 2), p_now, p_now
+  )
+  on conflict (call_id) do nothing;
+  if found then
+    perform public.call_charge_take(p_call, p_now);
+  end if;
+end
+$$;
+
+-- BILLING=off: counts answered calls in a row after which no balance of their user had changed. Ten seconds after the end
+-- the AI handler has long had its turn.
+create or replace function public.call_unbilled(p_user uuid, p_before jsonb)
+returns void
+language plpgsql volatile security definer
+set search_path = ''
+as $$
+declare
+  v_same boolean := public.call_minutes_of(p_user) is not distinct from p_before;
+begin
+  perform from public.call_settings s
+  where case when v_same then s.unbilled < 5 else s.unbilled > 0 end
+  for update skip locked;
+  if found then
+    update public.call_settings set unbilled = case when v_same then unbilled + 1 else 0 end where only_row;
+  end if;
+end
+$$;
+
+-- The last word about a call was said. Whatever goes wrong here, the outcome is stored.
+create or replace function public.call_queue_after_end()
+returns trigger
+language plpgsql security definer
+set search_path = ''
+as $$
+declare
+  v_talk integer;
+begin
+  v_talk := (new.call_facts ->> 'talk_seconds')::integer;
+  if new.billing_step is not null then
+    perform public.call_charge(new.call_id, new.user_id, new.billing_step, new.last_outcome, v_talk, clock_timestamp());
+  elsif v_talk > 0 and new.last_outcome in ('answered', 'voicemail') then
+    perform public.call_unbilled(new.user_id, new.minutes_before);
+  end if;
+  return null;
+exception
+  when others then
+    raise warning 'call % was not charged: %', new.call_id, sqlerrm;
+    return null;
+end
+$$;
+
+drop trigger if exists call_queue_after_end on public.call_queue;
+create trigger call_queue_after_end
+  after update on public.call_queue
+  for each row
+  when (
+    (new.billing_step is not null or new.minutes_before is not null)
+    and new.call_id is not null and new.call_facts is not null and new.last_outcome is not null
+    and new.status in ('queued', 'done', 'canceled')
+    and (old.status in ('dialing', 'talking') or old.last_outcome is distinct from new.last_outcome)
+  )
+  execute function public.call_queue_after_end();
+
+-- The sweep: charges whose user was held, or that failed; returns what still goes wrong, in words.
+create or replace function public.call_charges_due(p_now timestamptz)
+returns jsonb
+language plpgsql volatile security definer
+set search_path = ''
+as $$
+declare
+  v_call uuid;
+  v_problem text;
+begin
+  for v_call in
+    select c.call_id from public.call_charges c
+    where c.charged_at is null and c.try_at <= p_now
+    order by c.try_at
+    limit 100
+    for update skip locked
+  loop
+    perform public.call_charge_take(v_call, p_now);
+    -- Merely held ones are tried again in seconds, and not worth a word.
+    select coalesce(v_problem, c.problem) into v_problem
+    from public.call_charges c
+    where c.call_id = v_call and (c.charged_at is not null or c.try_at >= p_now + interval '1 minute');
+  end loop;
+  return case
+    when v_problem is null then '[]'::jsonb
+    else jsonb_build_array('minutes cannot be charged (call_charges tells of which calls): ' || v_problem)
+  end;
+end
+$$;
+
+-- 4. Who may do what ------------------------------------------------------------------------------------------------------
+
+alter table public.call_charges enable row level security;
+revoke all on public.call_charges from public, anon, authenticated;
+grant select, insert, update, delete on public.call_charges to service_role;
+
+do $$
+declare
+  v_function regprocedure;
+begin
+  for v_function in
+    select p.oid::regprocedure
+    from pg_catalog.pg_proc p
+    where p.pronamespace = 'public'::regnamespace
+      and p.proname = any (array[
+        'call_log_fold', 'call_queue_before_spent', 'call_minutes_of', 'call_charge_take', 'call_charge', 'call_unbilled',
+        'call_queue_after_end', 'call_charges_due'
+      ])
+  loop
+    execute format('revoke all on function %s from public, anon, authenticated, service_role', v_function);
+  end loop;
+end
+$$;
+-- Whoever may read calls reads their campaign with it: the app's pages are anon.
+revoke all on function public.campaigns(public.call_logs) from public;
+grant execute on function public.campaigns(public.call_logs) to anon, authenticated, service_role;
+
+-- PostgREST shall see the relationship at once.
 notify pgrst, 'reload schema';
 
 commit;

@@ -63,7 +63,7 @@ begin
   end if;
   insert into public.call_logs (
     user_id, call_id, agent_id, caller_number, phone_number, start_time, duration, status, campaign_id, contact_id,
-    prompt_id, customer_name, idsale, metadata, created_at, updated_at
+    prompt_id, customer_name, idsale, metadata, retry_count, is_retry, created_at, updated_at
   )
   values (
     p_row.user_id,
@@ -80,6 +80,8 @@ begin
     p_row.customer_name,
     p_row.idsale,
     v_metadata || jsonb_build_object('adapter', 'mikopbx-adapter', 'queue_row', p_row.id::text) || p_facts,
+    p_row.attempts,
+    p_row.attempts > 0,
     p_now,
     p_now
   );

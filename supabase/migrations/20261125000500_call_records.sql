@@ -482,6 +482,11 @@ begin
         v_log.id, v_log.status, v_log.duration, v_log.metadata, v_outcome, v_status, v_reason, v_talk,
         v_answered is not null or v_outcome in ('answered', 'voicemail', 'ai_failed'), v_facts, p_now
       );
+      -- Who claimed it is forgotten: the setting of the adapter that tells it decides.
+      perform public.call_charge(
+        v_call, (select l.user_id from public.call_logs l where l.id = v_log.id),
+        nullif(current_setting('mikopbx_adapter.billing_step', true), '')::integer, v_outcome, v_talk, p_now
+      );
       note := format('call %s has no queue row any more; call_logs was told', v_call);
     end if;
     return;

@@ -97,7 +97,7 @@ begin
     end loop;
   end if;
   perform public.call_probe_forget(null);
-  return v_notes;
+  return v_notes || public.call_charges_due(p_now);
 end
 $$;
 
@@ -325,7 +325,10 @@ begin
   set status = 'dialing', call_id = p_row.call_id, claim_number = p_row.claim_number, claim_id = p_claim_id,
     adapter = p_adapter, incarnation = p_incarnation, pbx = p_row.pbx, pbx_boot = p_row.pbx_boot, claimed_at = p_now,
     deadline = p_row.deadline, originated_at = null, ringing_at = null, answered_at = null, ended_at = null,
-    outcome = null, ended_reason = null, settle_at = null, call_facts = null, updated_at = p_now
+    outcome = null, ended_reason = null, settle_at = null, call_facts = null,
+    billing_step = (p_status ->> 'billing_step')::integer,
+    minutes_before = case when p_status ->> 'billing' = 'off' then public.call_minutes_of(p_row.user_id) end,
+    updated_at = p_now
   where id = p_row.id;
   perform public.call_log_insert(
     p_row, 'initiated', null, p_status ->> 'agent_id',

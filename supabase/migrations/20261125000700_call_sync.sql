@@ -208,6 +208,7 @@ declare
   v_beat record;
   v_claim record;
   v_region text;
+  v_unbilled integer;
 begin
   if p_adapter is null or p_incarnation is null then
     raise exception 'call_sync_v1 needs p_adapter and p_incarnation';
@@ -218,6 +219,12 @@ begin
   v_now := clock_timestamp();
   -- What is written from here on is no edit by hand (call_at_work).
   perform set_config('mikopbx_adapter.at_work', 'on', true);
+  -- Settings of this adapter that count where a call ends (call_minutes).
+  v_status := v_status || jsonb_build_object('billing_step', case
+    when v_status ->> 'billing' = 'minutes' then greatest(coalesce((v_status ->> 'billing_step')::integer, 1), 1)
+  end);
+  perform set_config('mikopbx_adapter.billing_step', coalesce(v_status ->> 'billing_step', ''), true);
+  perform set_config('mikopbx_adapter.log_rows', coalesce(v_status ->> 'log_rows', ''), true);
 
   -- 1. What happened. One record that cannot be taken harms no other.
   for v_record in
@@ -267,12 +274,19 @@ begin
   -- whatever was claimed since. Rows that were dialed meanwhile wait again, so it gets none.
   v_restored := coalesce((v_status ->> 'seen')::bigint > v_self.told, false);
   select * into v_beat from public.call_heartbeat(p_adapter, v_status, v_now);
-  select s.default_region into v_region from public.call_settings s;
+  select s.default_region, s.unbilled into v_region, v_unbilled from public.call_settings s;
   if v_status ->> 'region' <> v_region then
     v_notes := v_notes || to_jsonb(format(
       'the default region is %s here and %s there: set it to the same in call_settings.default_region',
       v_region, v_status ->> 'region'
     ));
+  end if;
+
+  if v_status ->> 'billing' = 'off' and v_unbilled >= 5 then
+    v_notes := v_notes || to_jsonb(
+      'BILLING=off leaves charging to the AI handler, but the last 5 answered calls changed no balance of their users: '
+      'it seems that nobody charges. Let the AI handler charge, or set BILLING=minutes'::text
+    );
   end if;
 
   -- 3. The sweep. What fails here is tried again with the next request.

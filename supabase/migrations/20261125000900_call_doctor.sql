@@ -37,7 +37,8 @@ begin
       )) as print
     from pg_catalog.pg_proc p
     join pg_catalog.pg_language l on l.oid = p.prolang
-    where p.pronamespace = 'public'::regnamespace and p.prokind = 'f' and p.proname like 'call\_%'
+    where p.pronamespace = 'public'::regnamespace and p.prokind = 'f'
+      and (p.proname like 'call\_%' or p.oid = pg_catalog.to_regprocedure('public.campaigns(public.call_logs)'))
     union all
     select 'table ' || c.relname, public.call_print('rls ' || c.relrowsecurity)
     from pg_catalog.pg_class c
