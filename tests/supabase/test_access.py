@@ -101,7 +101,8 @@ async def test_helpers_are_for_our_own_functions_only(project: str) -> None:
     async with connected(project) as connection:
         for row in await our_functions(connection):
             if row["proname"] in BROWSER_FUNCTIONS:
-                assert row["anon"] and row["authenticated"] and row["service"] and not row["prosecdef"]
+                assert (row["anon"], row["authenticated"], row["service"]) == (True, True, True)
+                assert not row["prosecdef"], row["proname"]
                 assert 'search_path=""' in row["proconfig"]
                 continue
             assert not row["anon"], row["proname"]

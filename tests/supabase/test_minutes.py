@@ -21,8 +21,8 @@ async def user(
 ) -> None:
     """The owner of the rows, in the app's table."""
     await desk.connection.execute(
-        "insert into users (id, username, account_type, trial_balance_minutes, pro_balance_minutes, total_minutes_used) "
-        "values ($1, 'somebody', $2, $3, $4, $5)",
+        "insert into users (id, username, account_type, trial_balance_minutes, pro_balance_minutes, "
+        "total_minutes_used) values ($1, 'somebody', $2, $3, $4, $5)",
         uuid.UUID(USER),
         account,
         Decimal(trial),
