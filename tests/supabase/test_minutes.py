@@ -371,3 +371,16 @@ async def test_a_handler_that_charges_anything_at_any_moment_is_seen(app_desk: D
         if moment == "in the hold":
             await app_desk.connection.execute(charge)
         assert (await app_desk.settle())["notes"] == []
+
+
+async def test_a_call_whose_metadata_was_replaced_and_whose_queue_row_was_deleted_is_not_charged_again(
+    billing_desk: Desk,
+) -> None:
+    """Nothing is left that says how it ended, so its end is told anew to call_logs; only call_charges remembers."""
+    await user(billing_desk)
+    call = await talked(billing_desk, talk_seconds=60)
+    await billing_desk.connection.execute("delete from call_queue")
+    await billing_desk.connection.execute("update call_logs set metadata = '{}'")
+    await billing_desk.sync([outcome(call, "answered", talk_seconds=60)])
+    assert (await billing_desk.the_log(call))["metadata"]["outcome"] == "answered"
+    assert (await balances(billing_desk))[2] == "1.00"
