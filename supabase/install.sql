@@ -1793,7 +1793,7 @@ begin
       -- Who claimed it is forgotten: the setting of the adapter that tells it decides.
       perform public.call_charge(
         v_call, (select l.user_id from public.call_logs l where l.id = v_log.id),
-        nullif(current_setting('mikopbx_adapter.billing_step', true), '')::integer, v_outcome, v_talk, p_now
+        public.call_billing_step(), v_outcome, v_talk, p_now
       );
       note := format('call %s has no queue row any more; call_logs was told', v_call);
     end if;
@@ -2144,7 +2144,7 @@ begin
     adapter = p_adapter, incarnation = p_incarnation, pbx = p_row.pbx, pbx_boot = p_row.pbx_boot, claimed_at = p_now,
     deadline = p_row.deadline, originated_at = null, ringing_at = null, answered_at = null, ended_at = null,
     outcome = null, ended_reason = null, settle_at = null, call_facts = null,
-    billing_step = (p_status ->> 'billing_step')::integer,
+    billing_step = public.call_billing_step(),
     minutes_before = case when p_status ->> 'billing' = 'off' then public.call_minutes_of(p_row.user_id) end,
     updated_at = p_now
   where id = p_row.id;
@@ -2552,10 +2552,9 @@ begin
   -- What is written from here on is no edit by hand (call_at_work).
   perform set_config('mikopbx_adapter.at_work', 'on', true);
   -- Settings of this adapter that count where a call ends (call_minutes).
-  v_status := v_status || jsonb_build_object('billing_step', case
+  perform set_config('mikopbx_adapter.billing_step', coalesce(case
     when v_status ->> 'billing' = 'minutes' then greatest(coalesce((v_status ->> 'billing_step')::integer, 1), 1)
-  end);
-  perform set_config('mikopbx_adapter.billing_step', coalesce(v_status ->> 'billing_step', ''), true);
+  end::text, ''), true);
   perform set_config('mikopbx_adapter.log_rows', coalesce(v_status ->> 'log_rows', ''), true);
 
   -- 1. What happened. One record that cannot be taken harms no other.
@@ -3628,6 +3627,15 @@ comment on column public.call_charges.try_at is 'Tried from this instant on.';
 comment on column public.call_charges.problem is 'Why it was not charged (yet), in words.';
 create index if not exists call_charges_due_idx on public.call_charges (try_at) where charged_at is null;
 
+-- Step of the adapter that asks (call_sync_v1); null: it charges nothing.
+create or replace function public.call_billing_step()
+returns integer
+language sql stable
+set search_path = ''
+as $$
+  select nullif(current_setting('mikopbx_adapter.billing_step', true), '')::integer
+$$;
+
 -- Balances of a user as they are now, whatever the columns; null if there is none to look at.
 create or replace function public.call_minutes_of(p_user uuid)
 returns jsonb
@@ -3830,8 +3838,8 @@ begin
     from pg_catalog.pg_proc p
     where p.pronamespace = 'public'::regnamespace
       and p.proname = any (array[
-        'call_log_fold', 'call_queue_before_spent', 'call_minutes_of', 'call_charge_take', 'call_charge', 'call_unbilled',
-        'call_queue_after_end', 'call_charges_due'
+        'call_log_fold', 'call_queue_before_spent', 'call_billing_step', 'call_minutes_of', 'call_charge_take',
+        'call_charge', 'call_unbilled', 'call_queue_after_end', 'call_charges_due'
       ])
   loop
     execute format('revoke all on function %s from public, anon, authenticated, service_role', v_function);

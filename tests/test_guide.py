@@ -135,8 +135,8 @@ class TestSupabase:
                 "relname like 'call\\_%' and relname not in ('call_logs', 'call_costs') and relkind in ('r', 'S') "
                 "and not exists (select from pg_depend where objid = c.oid and deptype = 'i') group by 1"
             )
-            assert {row[0]: row[1] for row in tables} == {"r": 14, "S": 2}
-            assert "It adds fourteen tables, two sequences and some functions" in page("supabase.md")
+            assert {row[0]: row[1] for row in tables} == {"r": 16, "S": 2}
+            assert "It adds sixteen tables, two sequences and some functions" in page("supabase.md")
             listed = {row["function"] for row in await connection.fetch(self.FUNCTIONS)}
             assert len(listed) == len(there["functions"]) - len(before["functions"])
             await connection.execute(self.UNINSTALL)

@@ -485,7 +485,7 @@ begin
       -- Who claimed it is forgotten: the setting of the adapter that tells it decides.
       perform public.call_charge(
         v_call, (select l.user_id from public.call_logs l where l.id = v_log.id),
-        nullif(current_setting('mikopbx_adapter.billing_step', true), '')::integer, v_outcome, v_talk, p_now
+        public.call_billing_step(), v_outcome, v_talk, p_now
       );
       note := format('call %s has no queue row any more; call_logs was told', v_call);
     end if;

@@ -326,7 +326,7 @@ begin
     adapter = p_adapter, incarnation = p_incarnation, pbx = p_row.pbx, pbx_boot = p_row.pbx_boot, claimed_at = p_now,
     deadline = p_row.deadline, originated_at = null, ringing_at = null, answered_at = null, ended_at = null,
     outcome = null, ended_reason = null, settle_at = null, call_facts = null,
-    billing_step = (p_status ->> 'billing_step')::integer,
+    billing_step = public.call_billing_step(),
     minutes_before = case when p_status ->> 'billing' = 'off' then public.call_minutes_of(p_row.user_id) end,
     updated_at = p_now
   where id = p_row.id;

@@ -220,10 +220,9 @@ begin
   -- What is written from here on is no edit by hand (call_at_work).
   perform set_config('mikopbx_adapter.at_work', 'on', true);
   -- Settings of this adapter that count where a call ends (call_minutes).
-  v_status := v_status || jsonb_build_object('billing_step', case
+  perform set_config('mikopbx_adapter.billing_step', coalesce(case
     when v_status ->> 'billing' = 'minutes' then greatest(coalesce((v_status ->> 'billing_step')::integer, 1), 1)
-  end);
-  perform set_config('mikopbx_adapter.billing_step', coalesce(v_status ->> 'billing_step', ''), true);
+  end::text, ''), true);
   perform set_config('mikopbx_adapter.log_rows', coalesce(v_status ->> 'log_rows', ''), true);
 
   -- 1. What happened. One record that cannot be taken harms no other.

@@ -133,6 +133,15 @@ comment on column public.call_charges.try_at is 'Tried from this instant on.';
 comment on column public.call_charges.problem is 'Why it was not charged (yet), in words.';
 create index if not exists call_charges_due_idx on public.call_charges (try_at) where charged_at is null;
 
+-- Step of the adapter that asks (call_sync_v1); null: it charges nothing.
+create or replace function public.call_billing_step()
+returns integer
+language sql stable
+set search_path = ''
+as $$
+  select nullif(current_setting('mikopbx_adapter.billing_step', true), '')::integer
+$$;
+
 -- Balances of a user as they are now, whatever the columns; null if there is none to look at.
 create or replace function public.call_minutes_of(p_user uuid)
 returns jsonb
@@ -335,8 +344,8 @@ begin
     from pg_catalog.pg_proc p
     where p.pronamespace = 'public'::regnamespace
       and p.proname = any (array[
-        'call_log_fold', 'call_queue_before_spent', 'call_minutes_of', 'call_charge_take', 'call_charge', 'call_unbilled',
-        'call_queue_after_end', 'call_charges_due'
+        'call_log_fold', 'call_queue_before_spent', 'call_billing_step', 'call_minutes_of', 'call_charge_take',
+        'call_charge', 'call_unbilled', 'call_queue_after_end', 'call_charges_due'
       ])
   loop
     execute format('revoke all on function %s from public, anon, authenticated, service_role', v_function);
