@@ -44,6 +44,12 @@ log = logging.getLogger(__name__)
 
 STOPPING = "the adapter was stopping"
 
+WHO_CHARGES = {
+    "off": "BILLING=off: the adapter charges no minutes, the AI handler must",
+    "minutes": "BILLING=minutes: the adapter charges the talk of answered calls; the AI handler must not",
+}
+"""Said at the start, for money is the one thing that two may do and both be wrong."""
+
 SIGNAL_SECONDS = 0.01
 """In which the loop sees a signal that is there: two turns of it."""
 
@@ -327,6 +333,9 @@ class Daemon:
             },
             "region": self._settings["DEFAULT_REGION"],
             "agent_id": self._settings["AGENT_ID"],
+            "billing": self._settings["BILLING"],
+            "billing_step": self._settings["BILLING_STEP"],
+            "log_rows": self._settings["LOG_ROWS"],
             "problem": problem,
             "doorbell": self._bell(),
             "outbox": {"waiting": self._parts.outbox.count, "refused": self._parts.outbox.refused_count},
@@ -401,6 +410,8 @@ async def _open_and_run(settings: Settings, stop: asyncio.Event) -> int:
         link_config, supabase_config = configs(settings)
         for warning in supabase_config.warnings(clock.wall()):
             say(log, logging.WARNING, "settings.key", warning)
+        billing = settings["BILLING"]
+        say(log, logging.INFO, "settings.billing", WHO_CHARGES[billing], billing=billing, step=settings["BILLING_STEP"])
         with StateDir.open(settings["STATE_DIR"]) as state:
             outbox = Outbox(state.outbox_path)
             told = Told()

@@ -118,6 +118,7 @@ def _path(value: str) -> Path:
 _SUPABASE = "Supabase"
 _PBX = "MikoPBX"
 _DIALING = "Dialing"
+_APP = "The app"
 _LIMITS = "Limits and pace"
 _RUN = "Running"
 
@@ -284,6 +285,30 @@ SETTINGS: tuple[Setting, ...] = (
         parse=_matching(r"[!-~]{1,100}", "must be printable characters without spaces"),
         default="mikopbx-adapter",
         why="call_logs.agent_id for rows that name neither an agent nor a prompt; the column may not be empty.",
+    ),
+    Setting(
+        name="BILLING",
+        group=_APP,
+        parse=_one_of("off", "minutes"),
+        # No default: a wrong guess would charge every call twice, or none.
+        why="Who takes the minutes of an answered call from the user's balance. off: nobody here, the AI handler "
+        "charges; minutes: the adapter does, by seconds of talk, once per call. Choose one.",
+    ),
+    Setting(
+        name="BILLING_STEP",
+        group=_APP,
+        parse=_whole(1, 3600),
+        default=1,
+        why="With BILLING=minutes: talk is charged in steps of so many seconds, a started one in full. 1 charges no "
+        "second that nobody talked; 60 charges started minutes.",
+    ),
+    Setting(
+        name="LOG_ROWS",
+        group=_APP,
+        parse=_one_of("attempt", "person"),
+        default="attempt",
+        why="Rows of call_logs of a person who is called again. attempt: one for each call, as the app always had; "
+        "person: the last call's only, with the earlier ones in its metadata, so that pages count people.",
     ),
     Setting(
         name="MAX_CALLS",

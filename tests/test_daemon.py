@@ -232,6 +232,16 @@ def test_wrong_settings_are_told_all_at_once_without_a_traceback() -> None:
         assert name in done.stderr
 
 
+def test_who_charges_must_be_chosen_before_anything_is_dialed(tmp_path: Path) -> None:
+    environ = {name: value for name, value in REQUIRED.items() if name != "BILLING"}
+    done = _command("run", **{**environ, "STATE_DIR": str(tmp_path)})
+    assert done.returncode == EXIT_CONFIG
+    assert "Traceback" not in done.stderr
+    for words in ("BILLING is missing", "off:", "minutes:"):
+        assert words in done.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_an_anon_key_is_refused_in_words(tmp_path: Path) -> None:
     done = _command("run", **{**REQUIRED, "SUPABASE_SERVICE_ROLE_KEY": "sb_publishable_x", "STATE_DIR": str(tmp_path)})
     assert done.returncode == EXIT_CONFIG

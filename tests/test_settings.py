@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 from pathlib import Path
 
 import pytest
@@ -20,6 +21,7 @@ REQUIRED = {
     "MIKOPBX_AMI_USERNAME": "dialer",
     "MIKOPBX_AMI_PASSWORD": "p${HOME}#'\"ss word",
     "TRUNK": "SIP-TRUNK-1A2B3C4D",
+    "BILLING": "off",
 }
 
 
@@ -39,9 +41,33 @@ def test_all_problems_are_told_at_once() -> None:
     text = "\n".join(caught.value.problems)
     for name in ("SUPABASE_URL", "SUPABASE_SERVICE_ROLE_KEY", "MIKOPBX_HOST", "MIKOPBX_AMI_USERNAME"):
         assert name in text
-    for name in ("MIKOPBX_AMI_PASSWORD", "MIKOPBX_AMI_PORT", "TRUNK", "RING_SECONDS"):
+    for name in ("MIKOPBX_AMI_PASSWORD", "MIKOPBX_AMI_PORT", "TRUNK", "RING_SECONDS", "BILLING"):
         assert name in text
-    assert len(caught.value.problems) == 8
+    assert len(caught.value.problems) == 9
+
+
+@pytest.mark.parametrize("given", [None, "", "  ", "yes"])
+def test_who_charges_must_be_chosen_and_the_choices_are_named(given: str | None) -> None:
+    environ = {name: value for name, value in REQUIRED.items() if name != "BILLING"}
+    with pytest.raises(SettingsError) as caught:
+        read(environ if given is None else {**environ, "BILLING": given})
+    (problem,) = caught.value.problems
+    assert problem.startswith("BILLING ")
+    assert re.search(r"\boff\b", problem)
+    assert re.search(r"\bminutes\b", problem)
+
+
+def test_both_choices_are_taken_and_the_rest_of_it_has_defaults() -> None:
+    for word in ("off", "minutes", "Minutes"):
+        settings = read({**REQUIRED, "BILLING": word})
+        assert settings["BILLING"] == word.lower()
+        assert (settings["BILLING_STEP"], settings["LOG_ROWS"]) == (1, "attempt")
+    settings = read({**REQUIRED, "BILLING_STEP": "60", "LOG_ROWS": "person"})
+    assert (settings["BILLING_STEP"], settings["LOG_ROWS"]) == (60, "person")
+
+
+def test_the_example_file_chooses_for_nobody() -> None:
+    assert "\nBILLING=\n" in env_example()
 
 
 @pytest.mark.parametrize(
@@ -57,6 +83,9 @@ def test_all_problems_are_told_at_once() -> None:
         ("CALLER_ID", "me"),
         ("DOORBELL", "loud"),
         ("DIAL_FORM", "agent-first"),
+        ("BILLING", "on"),
+        ("BILLING_STEP", "0"),
+        ("LOG_ROWS", "call"),
         ("SUPABASE_URL", "http://abcdefgh.supabase.co"),
         ("MIKOPBX_AMI_USERNAME", "a\r\nb"),
         ("MIKOPBX_AMI_PASSWORD", "a\nb"),
@@ -187,10 +216,11 @@ def test_generated_files_are_current() -> None:
 
 
 def test_the_example_file_is_complete(tmp_path: Path) -> None:
-    """Filling in the two secrets of `.env.example` gives settings that work."""
+    """Filling in the two secrets of `.env.example`, and who charges, gives settings that work."""
     file = tmp_path / "settings"
     text = env_example()
     text = text.replace("SUPABASE_SERVICE_ROLE_KEY=\n", "SUPABASE_SERVICE_ROLE_KEY=k\n", 1)
+    text = text.replace("\nBILLING=\n", "\nBILLING=minutes\n", 1)
     file.write_text(text.replace("MIKOPBX_AMI_PASSWORD=\n", "MIKOPBX_AMI_PASSWORD=p\n", 1), "utf-8")
     assert read({}, file)["TRUNK"] == "SIP-TRUNK-1A2B3C4D"
 

@@ -212,5 +212,7 @@ def _connections(gateway: Gateway, pbx: SimulatedPbx | RealPbx, directory: Path)
         "MIKOPBX_AMI_USERNAME": pbx.username,
         "MIKOPBX_AMI_PASSWORD": pbx.password,
         "TRUNK": pbx.trunk,
+        # Its users have no balance.
+        "BILLING": "off",
         "STATE_DIR": str(directory / STATE),
     }

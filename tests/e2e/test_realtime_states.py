@@ -151,6 +151,7 @@ async def scene(
                 "MIKOPBX_AMI_USERNAME": "dialer",
                 "MIKOPBX_AMI_PASSWORD": "p",
                 "TRUNK": "SIP-TRUNK-1A2B3C4D",
+                "BILLING": "off",
                 "SWEEP_SECONDS": str(SWEEP),
                 "CALLS_PER_SECOND": "50",
             }

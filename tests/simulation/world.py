@@ -551,6 +551,7 @@ class World(pbx.World):
                 "MIKOPBX_AMI_USERNAME": "dialer",
                 "MIKOPBX_AMI_PASSWORD": "secret",
                 "TRUNK": TRUNK,
+                "BILLING": "off",
                 "STATE_DIR": f"/state{number}",
                 **shared,
             }
