@@ -3025,7 +3025,7 @@ begin
         )) as columns
         from pg_catalog.pg_class c
         join pg_catalog.pg_attribute a on a.attrelid = c.oid and a.attnum > 0 and not a.attisdropped
-        where c.relnamespace = 'public'::regnamespace and c.relname in ('call_logs', 'campaigns')
+        where c.relnamespace = 'public'::regnamespace and c.relname in ('call_logs', 'campaigns', 'users')
         group by c.relname
       ) t
     ),
@@ -3508,6 +3508,11 @@ as $$
 $$;
 comment on function public.campaigns(public.call_logs) is
   'The campaign of a call, for PostgREST: campaigns(campaign_name) in a select of call_logs.';
+
+-- The app has these two, and never wrote them: tries spent before a call.
+alter table public.call_logs
+  add column if not exists retry_count integer default 0,
+  add column if not exists is_retry boolean default false;
 
 -- 2. One row a person -------------------------------------------------------------------------------------------------
 

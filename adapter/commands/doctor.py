@@ -80,6 +80,7 @@ async def _look(settings: Settings, tried: str) -> AsyncIterator[Finding]:
         anon_key=settings["SUPABASE_ANON_KEY"] or None,
         pbx=settings.pbx_name,
         adapter=_own_id(settings["STATE_DIR"]),
+        billing=settings["BILLING"],
     ):
         yield finding
     async for finding in pbx.look(

@@ -78,14 +78,15 @@ async def look(
     anon_key: str | None = None,
     pbx: str | None = None,
     adapter: str | None = None,
+    billing: str = "off",
     bell_seconds: float = BELL_SECONDS,
     row_seconds: float = ROW_SECONDS,
 ) -> AsyncIterator[Finding]:
     """Each check once, in the order of CHECKS. `now`: epoch seconds by this machine's clock.
 
     `anon_key`: the public key of the app's pages, to find out what it opens. `pbx`, `adapter`: our PBX and our own id
-    (None: it has not run yet), to tell whether another adapter dials there. `bell_seconds`, `row_seconds`: how long
-    Realtime may take to go live, and to tell of a row.
+    (None: it has not run yet), to tell whether another adapter dials there. `billing`: who charges (the setting).
+    `bell_seconds`, `row_seconds`: how long Realtime may take to go live, and to tell of a row.
     """
     wall_at_zero = now - time.monotonic()
     shipped = Shipped.read()
@@ -107,7 +108,7 @@ async def look(
                 yield skipped(check, "nothing", "the database did not say what is installed")
             return
     sound = True
-    for finding in _of_the_project(found, shipped, config, first, wall_at_zero):
+    for finding in _of_the_project(found, shipped, config, first, wall_at_zero, billing=billing):
         sound = sound and not (finding.check == "supabase.installed" and finding.verdict is Verdict.FAIL)
         yield finding
     yield await doorbell(config, bell_seconds)
@@ -187,14 +188,14 @@ def _not_inspected(error: DatabaseError, first: First) -> Iterator[Finding]:
 
 
 def _of_the_project(
-    found: Inspection, shipped: Shipped, config: SupabaseConfig, first: First, wall_at_zero: float
+    found: Inspection, shipped: Shipped, config: SupabaseConfig, first: First, wall_at_zero: float, *, billing: str
 ) -> Iterator[Finding]:
     yield project.clock(found, wall_at_zero=wall_at_zero)
     yield project.installed(found, shipped)
     rights = project.functions(found, shipped)
     yield rights if rights.mend else _numbers(first) or rights
     yield project.publication(found, config.doorbell)
-    yield project.app(found)
+    yield project.app(found, billing)
 
 
 def _numbers(first: First) -> Finding | None:

@@ -252,15 +252,40 @@ WRITTEN: Mapping[str, Mapping[str, frozenset[str]]] = {
         "transcript": frozenset({"text", "character varying"}),
         "cost": frozenset({"numeric", "double precision", "real"}),
         "recording_url": frozenset({"text", "character varying"}),
+        "retry_count": frozenset({"integer", "bigint"}),
+        "is_retry": frozenset({"boolean"}),
     },
     "campaigns": {"id": frozenset({"uuid"}), "user_id": frozenset({"uuid"}), "status": frozenset({"text"})},
 }
-"""Columns of the app's tables that are written (the last three of call_logs by the AI handler) or referred to."""
+"""Columns of the app's tables that are written (transcript, cost and recording_url by the AI handler) or
+referred to."""
+
+CHARGED: Mapping[str, Mapping[str, frozenset[str]]] = {
+    "users": {
+        "id": frozenset({"uuid"}),
+        "account_type": frozenset({"text", "character varying"}),
+        "trial_balance_minutes": frozenset({"numeric", "double precision", "real"}),
+        "pro_balance_minutes": frozenset({"numeric", "double precision", "real"}),
+        "total_minutes_used": frozenset({"numeric", "double precision", "real"}),
+        "updated_at": frozenset({"timestamp with time zone"}),
+    }
+}
+"""What BILLING=minutes needs besides."""
+
+WHO_CHARGES = {
+    "off": "minutes are the AI handler's affair (BILLING=off)",
+    "minutes": "minutes are charged by the adapter (BILLING=minutes), so the AI handler must not",
+}
 
 
-def app(found: Inspection) -> Finding:
-    """Are the tables of the app, in which calls are written down, as they must be?"""
+def app(found: Inspection, billing: str = "off") -> Finding:
+    """Are the tables of the app, in which calls are written down and minutes charged, as they must be?"""
     check, tried = "supabase.app", "looked at the columns of call_logs and campaigns"
+    if billing == "minutes":
+        tried += ", and of users"
+        if lacks := [problem for table, wanted in CHARGED.items() for problem in _wrong_columns(found, table, wanted)]:
+            told = "; ".join(lacks) + ": calls are made, but no minutes can be charged"
+            return fail(check, tried, told, "set BILLING=off and charge elsewhere, or give users these columns")
     wrong = [problem for table, wanted in WRITTEN.items() for problem in _wrong_columns(found, table, wanted)]
     if wrong:
         mend = (
@@ -273,7 +298,7 @@ def app(found: Inspection) -> Finding:
             f"a foreign key on call_logs.campaign_id ({', '.join(found.campaign_keys)}) makes the app's call list fail"
         )
         return warn(check, tried, told, "drop that constraint: the app's query then finds one way to campaigns again")
-    return ok(check, tried, "all that is written is there")
+    return ok(check, tried, f"all that is written is there; {WHO_CHARGES[billing]}")
 
 
 def _wrong_columns(found: Inspection, table: str, wanted: Mapping[str, frozenset[str]]) -> list[str]:

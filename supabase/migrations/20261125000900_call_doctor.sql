@@ -222,7 +222,7 @@ begin
         )) as columns
         from pg_catalog.pg_class c
         join pg_catalog.pg_attribute a on a.attrelid = c.oid and a.attnum > 0 and not a.attisdropped
-        where c.relnamespace = 'public'::regnamespace and c.relname in ('call_logs', 'campaigns')
+        where c.relnamespace = 'public'::regnamespace and c.relname in ('call_logs', 'campaigns', 'users')
         group by c.relname
       ) t
     ),

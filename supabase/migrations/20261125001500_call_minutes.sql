@@ -15,6 +15,11 @@ $$;
 comment on function public.campaigns(public.call_logs) is
   'The campaign of a call, for PostgREST: campaigns(campaign_name) in a select of call_logs.';
 
+-- The app has these two, and never wrote them: tries spent before a call.
+alter table public.call_logs
+  add column if not exists retry_count integer default 0,
+  add column if not exists is_retry boolean default false;
+
 -- 2. One row a person -------------------------------------------------------------------------------------------------
 
 alter table public.call_queue add column if not exists spent_call uuid;

@@ -201,6 +201,25 @@ async def test_the_apps_tables(app_db: str, change: str, verdict: Verdict, words
     assert words in finding.found
 
 
+@pytest.mark.parametrize(
+    ("change", "billing", "verdict", "words"),
+    [
+        ("select 1", "off", Verdict.OK, "the AI handler's affair (BILLING=off)"),
+        ("select 1", "minutes", Verdict.OK, "charged by the adapter (BILLING=minutes)"),
+        ("drop table users cascade", "off", Verdict.OK, "all that is written is there"),
+        ("drop table users cascade", "minutes", Verdict.FAIL, "the table users is missing"),
+        ("alter table users drop total_minutes_used", "minutes", Verdict.FAIL, "users lacks total_minutes_used"),
+        ("alter table call_logs drop is_retry", "minutes", Verdict.FAIL, "call_logs lacks is_retry"),
+    ],
+)
+async def test_who_charges_and_whether_it_can(
+    app_db: str, change: str, billing: str, verdict: Verdict, words: str
+) -> None:
+    finding = project.app(await inspected(app_db, change), billing)
+    assert finding.verdict is verdict, finding
+    assert words in finding.found
+
+
 # ---------------------------------------------------------------- clock
 
 
