@@ -345,3 +345,14 @@ async def test_a_thousand_rows_with_their_campaign_are_read_at_once(app_desk: De
     before = await connection.fetchrow(scans)
     assert len(await connection.fetch(EMBEDDED, uuid.UUID(USER))) == 1000
     assert await connection.fetchrow(scans) == before
+
+
+async def test_postgrest_finds_this_relationship_and_no_other_of_ours(app_desk: Desk) -> None:
+    """It takes each function of one argument, a row of a table, that returns rows of a table; to one row, not to a
+    list, if the function is said to return one (its page "Computed Relationships")."""
+    found = await app_desk.connection.fetch(
+        "select p.proname::text, a.typname::text, r.typname::text, p.prorows = 1 from pg_proc p "
+        "join pg_type a on a.oid = p.proargtypes[0] join pg_type r on r.oid = p.prorettype "
+        "where p.pronamespace = 'public'::regnamespace and p.pronargs = 1 and a.typtype = 'c' and r.typtype = 'c'"
+    )
+    assert [tuple(row) for row in found] == [("campaigns", "call_logs", "campaigns", True)]
