@@ -36,7 +36,7 @@ $$;
 
 _RESET = """
 truncate public.call_queue, public.call_logs, public.call_tenants, public.call_lanes, public.call_arrivals,
-  public.call_adapters, public.call_pbx restart identity;
+  public.call_pauses, public.call_adapters, public.call_pbx restart identity;
 alter sequence public.call_claim_number restart;
 alter sequence public.call_turn restart;
 update public.call_bell set rung_at = '-infinity';
@@ -187,16 +187,18 @@ class ClockedPostgres:
         )
         return found is not None
 
-    async def pause(self, user: str, lane: str | None, paused: bool) -> bool:
+    async def pause(self, user: str, lane: str | None, paused: bool, now: float) -> bool:
         """As `Store.pause`."""
+        await self.at(now)
         if lane is None:
             query = "update public.call_tenants set paused = $2 where user_id = $1 returning user_id"
             return await self._run(query, user, paused) is not None
         query = "update public.call_lanes set paused = $3 where user_id = $1 and lane = $2 returning user_id"
         return await self._run(query, user, lane, paused) is not None
 
-    async def forget_turns(self, user: str) -> int:
+    async def forget_turns(self, user: str, now: float) -> int:
         """As `Store.forget_turns`."""
+        await self.at(now)
         await self._run("delete from public.call_tenants where user_id = $1", user)
         query = "with gone as (delete from public.call_lanes where user_id = $1 returning 1) select count(*) from gone"
         count: int = await self._run(query, user)

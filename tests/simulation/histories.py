@@ -238,10 +238,11 @@ class History:
     def _pause(self) -> Step:
         lane = self._random.choice((None, *CAMPAIGNS[2:], NO_LANE))
         paused = self._random.random() < 0.5
-        return Step(name="pause", arguments={"user": self._random.choice(self._users), "lane": lane, "paused": paused})
+        user = self._random.choice(self._users)
+        return Step(name="pause", arguments={"user": user, "lane": lane, "paused": paused, "now": self._now})
 
     def _forget(self) -> Step:
-        return Step(name="forget_turns", arguments={"user": self._random.choice(self._users)})
+        return Step(name="forget_turns", arguments={"user": self._random.choice(self._users), "now": self._now})
 
     # -- adapters
 

@@ -107,19 +107,23 @@ class Store:
         self._tables.log_update(call_id, {**columns, "status": word, "updated_at": now})
         return True
 
-    def pause(self, user: str, lane: str | None, paused: bool) -> bool:
+    def pause(self, user: str, lane: str | None, paused: bool, now: float) -> bool:
         """Pause a user or one lane of his; False if the turn tables do not know it yet."""
         turn = self._tables.tenants.get(user) if lane is None else self._tables.lanes.get((user, lane))
         if turn is not None:
+            if lane is None and turn.paused != paused:
+                self._tables.user_paused(user, paused, now)
             turn.paused = paused
         return turn is not None
 
-    def forget_turns(self, user: str) -> int:
+    def forget_turns(self, user: str, now: float) -> int:
         """The turn tables lose a user: the sweep has to find his rows again. Returns how many lanes went."""
         lanes = [at for at in self._tables.lanes if at[0] == user]
         for at in lanes:
             del self._tables.lanes[at]
-        self._tables.tenants.pop(user, None)
+        gone = self._tables.tenants.pop(user, None)
+        if gone is not None and gone.paused:
+            self._tables.user_paused(user, False, now)
         return len(lanes)
 
     # -- adapters

@@ -5,12 +5,13 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from tests.simulation import store_records
-from tests.simulation.store_tables import LIVE, NO_LANE, RULES, Row, Tables, Turn, changed, read_number
+from tests.simulation.store_tables import DAY, LIVE, MONTH, NO_LANE, RULES, Row, Tables, Turn, changed, read_number
 
 MOST = 100
 BATCH = 2000
 PASSES = 6
 NO_LIMIT = 2147483647
+STEP = 3600.0
 
 
 class Asked(NamedTuple):
@@ -31,7 +32,8 @@ def housekeep(tables: Tables, steady: bool, now: float) -> None:
         store_records.settle_held(tables, row, now)
     late = [row for row in rows if row.status == "queued" and row.expires_at <= now]
     for row in sorted(late, key=lambda row: (row.expires_at, row.id))[:MOST]:
-        store_records.end_uncalled(tables, row, "expired before it could be dialed", now)
+        if not clock_stood(tables, row, now):
+            store_records.end_uncalled(tables, row, "expired before it could be dialed", now)
     if not steady:
         return
     orphans = [row for row in rows if row.in_air and row.deadline is not None and row.deadline <= now]
@@ -40,6 +42,35 @@ def housekeep(tables: Tables, steady: bool, now: float) -> None:
         facts = {"attempt": str(row.attempts + 1), "talk_seconds": "0"}
         ended = store_records.Ended("unknown", "failed", reason, 0, facts)
         store_records.end(tables, changed(row, {"ended_at": now}), ended, now)
+
+
+def clock_stood(tables: Tables, row: Row, now: float) -> bool:
+    """As `call_clock_stood`: the row gets back the time for which its user was paused. Campaigns are not modeled."""
+    if row.expires_fixed:
+        return False
+    start = max(row.expires_at - DAY, row.clock_at or -math.inf)
+    expires_at, counted, standing = row.expires_at, start, False
+    pauses = [
+        (max(began, start), ended)
+        for user, began, ended in tables.pauses
+        if user == row.user_id and began < now and (ended is None or ended > start)
+    ]
+    for began, ended in sorted(pauses, key=lambda pause: pause[0]):
+        since = max(began, counted)
+        if since >= expires_at:
+            break
+        standing = standing or ended is None
+        until = now if ended is None else ended
+        if until > since:
+            expires_at, counted = expires_at + (until - since), until
+    clock_at = now
+    if standing and expires_at < now + STEP:
+        clock_at, expires_at = now + (now + STEP - expires_at), now + STEP
+    expires_at = min(expires_at, row.created_at + MONTH)
+    if expires_at <= now:
+        return False
+    tables.update(row, now, {"expires_at": expires_at, "clock_at": clock_at, "updated_at": now}, at_work=True)
+    return True
 
 
 def lane_due(tables: Tables, user: str, lane: str) -> float | None:
@@ -108,7 +139,7 @@ def claim_row(tables: Tables, row: Row, asked: Asked) -> Row | None:
     """As `call_claim_row`."""
     now = asked.now
     trunk = asked.status.get("trunk")
-    if row.expires_at <= now:
+    if row.expires_at <= now and not clock_stood(tables, row, now):
         store_records.end_uncalled(tables, row, "expired before it could be dialed", now)
     elif row.cancel_requested:
         tables.update(row, now, {"cancel_requested": True}, at_work=True)

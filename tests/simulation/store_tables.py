@@ -117,6 +117,7 @@ class Row:
     ended_at: float | None = None
     deadline: float | None = None
     settle_at: float | None = None
+    clock_at: float | None = None
     call_facts: dict[str, Any] | None = None
     last_outcome: str | None = None
     last_reason: str | None = None
@@ -134,7 +135,7 @@ class Row:
 
 _SET_BY_US = (
     "call_id", "claim_number", "claim_id", "adapter", "incarnation", "pbx", "pbx_boot", "claimed_at", "originated_at",
-    "ringing_at", "answered_at", "deadline", "settle_at", "call_facts", "last_outcome", "last_reason",
+    "ringing_at", "answered_at", "deadline", "settle_at", "clock_at", "call_facts", "last_outcome", "last_reason",
 )  # fmt: skip
 """Columns that an insert cannot set."""
 
@@ -277,6 +278,9 @@ class Tables:
         self.tenants: dict[str, Turn] = {}
         self.lanes: dict[tuple[str, str], Turn] = {}
         self.arrivals: list[tuple[str, str, float]] = []
+        self.pauses: list[tuple[str, float, float | None]] = []
+        """When users were paused: from, to. None: they are."""
+
         self.adapters: dict[str, Adapter] = {}
         self.pbxs: dict[str, Pbx] = {}
         self.last_row = 0
@@ -285,7 +289,7 @@ class Tables:
         self.repair: tuple[str, str] | None = None
         self.repaired_at = -math.inf
 
-    _PLAIN = ("rows", "logs", "open", "by_call", "arrivals")
+    _PLAIN = ("rows", "logs", "open", "by_call", "arrivals", "pauses")
     _DEEP = ("tenants", "lanes", "adapters", "pbxs")
     _SINGLE = ("last_row", "last_claim", "last_turn", "repair", "repaired_at")
 
@@ -305,6 +309,15 @@ class Tables:
             setattr(self, name, {key: copy(row) for key, row in kept[name].items()})
 
     # -- people
+
+    def user_paused(self, user: str, paused: bool, now: float) -> None:
+        """As `call_tenant_changed`."""
+        if paused:
+            self.pauses.append((user, now, None))
+        else:
+            self.pauses = [
+                (who, began, now if who == user and ended is None else ended) for who, began, ended in self.pauses
+            ]
 
     def insert(self, *, now: float, **columns: Any) -> int:
         """Insert one row; its id, or 0 where the key is taken. Raises Refused."""

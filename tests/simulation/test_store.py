@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import AsyncIterator
 from random import Random
 from typing import Any
+from uuid import UUID
 
 import asyncpg
 import pytest
@@ -59,16 +60,22 @@ def _difference(ours: dict[str, Any], real: dict[str, Any]) -> str:
     return f"(model, PostgreSQL) {wrong}" if wrong else ""
 
 
+async def both(postgres: ClockedPostgres, store: Store, step: Step, where: str) -> Any:
+    """One step on both; returns what it said. Raises Differs."""
+    ours, real = _on_store(store, step), await _on_postgres(postgres, step)
+    problem = f"model {ours}, PostgreSQL {real}" if ours != real else ""
+    if problem := problem or _difference(contents_of_store(store), await postgres.contents()):
+        raise Differs(f"{where}, {step}:\n{problem}")
+    return ours
+
+
 async def run(postgres: ClockedPostgres, seed: int, seen: Counter[str] | None = None) -> None:
     """One history. Raises Differs with the step that did it."""
     await postgres.reset()
     store = Store(Random(seed), call_id)
     known: dict[str, str | None] = {}
     for serial, step in enumerate(History(seed, store).steps(STEPS)):
-        ours, real = _on_store(store, step), await _on_postgres(postgres, step)
-        problem = f"model {ours}, PostgreSQL {real}" if ours != real else ""
-        if problem := problem or _difference(contents_of_store(store), await postgres.contents()):
-            raise Differs(f"seed {seed}, step {serial}, {step}:\n{problem}")
+        ours = await both(postgres, store, step, f"seed {seed}, step {serial}")
         if seen is not None:
             known = _seen(store, step, ours, known, seen)
 
@@ -154,7 +161,7 @@ def test_a_restored_database_is_as_it_was_and_can_be_restored_again() -> None:
     for _ in range(2):
         for step in steps:
             _on_store(store, step)
-        _on_store(store, Step(name="forget_turns", arguments={"user": USERS[0]}))
+        _on_store(store, Step(name="forget_turns", arguments={"user": USERS[0], "now": 0.0}))
         for row in list(store.rows):
             store.delete_row(row, 0.0)
         assert repr(contents_of_store(store)) != before
@@ -193,6 +200,78 @@ async def test_model_and_postgres_agree(postgres: ClockedPostgres, part: int) ->
     each = HISTORIES // PARTS
     for seed in range(part * each, (part + 1) * each):
         await run(postgres, seed)
+
+
+class Scripted:
+    """One adapter and one user, step by step on both; for what takes longer than histories do."""
+
+    ADAPTER, NONCE = str(UUID(int=1)), str(UUID(int=2))
+    HOUR = 3600.0
+
+    def __init__(self, postgres: ClockedPostgres) -> None:
+        self._postgres = postgres
+        self.store = Store(Random(0), call_id)
+
+    async def at(self, hour: float, name: str, **arguments: Any) -> Any:
+        """One step, at this hour of the story."""
+        step = Step(name=name, arguments={**arguments, "now": 1_800_000_000.0 + hour * self.HOUR})
+        return await both(self._postgres, self.store, step, f"hour {hour}")
+
+    async def begin(self) -> None:
+        """Register."""
+        await self._postgres.reset()
+        start = {"adapter": self.ADAPTER, "expected": 0, "nonce": self.NONCE, "pbx": "pbx", "info": {}}
+        await self.at(0, "register", **start)
+
+    async def sync(self, hour: float, *records: dict[str, Any], most: int = 0) -> SyncReply:
+        """One request, for `most` calls in the air."""
+        status: dict[str, Any] = {"pbx": "pbx", "ready": True, "trunk": "T", "region": "MY", "limits": {"pbx": most}}
+        request = SyncRequest(
+            records=tuple(enumerate(records, 1)), status=status, room=5, claim_id=str(UUID(int=int(hour * 3600) + 9))
+        )
+        reply: SyncReply = await self.at(hour, "sync", adapter=self.ADAPTER, incarnation=1, request=request)
+        return reply
+
+
+async def test_the_clock_of_a_paused_user_stands_in_both(postgres: ClockedPostgres) -> None:
+    story = Scripted(postgres)
+    await story.begin()
+    rows = [await story.at(0, "insert", user_id=USERS[0], phone_number=f"+60 12-345 67{n:02d}") for n in range(3)]
+    for hour, paused in ((1, True), (5, False), (23.75, True)):
+        await story.sync(hour)
+        await story.at(hour, "pause", user=USERS[0], lane=None, paused=paused)
+    await story.sync(24)
+    assert [story.store.rows[row].clock_at for row in rows] != [None] * 3
+    for hour in (27.75, 28.5, 29, 40, 60):
+        await story.sync(hour)
+    assert {story.store.rows[row].status for row in rows} == {"queued"}
+    await story.at(60, "pause", user=USERS[0], lane=None, paused=False)
+    for hour in (60.5, 62, 64.2):
+        await story.sync(hour)
+    assert {story.store.rows[row].status for row in rows} == {"queued"}  # 4.25 hours were left.
+    for hour in (64.3, 65.3):
+        await story.sync(hour)
+    assert {story.store.rows[row].outcome for row in rows} == {"blocked"}
+
+
+async def test_a_number_answered_in_its_campaign_is_not_tried_again_in_both(postgres: ClockedPostgres) -> None:
+    story = Scripted(postgres)
+    await story.begin()
+    wish = {"user_id": USERS[0], "phone_number": "+60 12-345 6700", "campaign_id": str(UUID(int=7)), "max_attempts": 3}
+    for _ in range(3):
+        await story.at(0, "insert", **wish)
+    hour = 0.0
+    for word in ("busy", "answered", "busy"):
+        (row,) = (await story.sync(hour + 0.1, most=1)).rows
+        ended = {
+            "kind": "outcome", "call_id": row.call_id, "outcome": word, "reason": None, "talk_seconds": 0,
+            "log_status": "answered" if word == "answered" else "no_answered",
+        }  # fmt: skip
+        await story.sync(hour + 0.2, ended)
+        await story.sync(hour + 0.3)
+        hour += 0.4
+    assert (await story.sync(hour + 1, most=5)).rows == ()
+    assert sorted(str(row.outcome) for row in story.store.rows.values()) == ["answered", "busy", "busy"]
 
 
 def test_the_histories_leave_nothing_out() -> None:

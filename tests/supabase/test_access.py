@@ -11,7 +11,7 @@ from tests.support.db import ROOT
 TABLES = (
     "call_queue", "call_tenants", "call_lanes", "call_arrivals", "call_bell", "call_settings", "call_regions",
     "call_outcomes", "call_adapters", "call_pbx", "call_batches",
-    "call_campaign_news", "call_campaign_pauses", "call_campaigns_gone", "call_retries", "call_charges",
+    "call_campaign_news", "call_pauses", "call_campaigns_gone", "call_retries", "call_charges",
 )  # fmt: skip
 PUBLIC_FUNCTIONS = {
     "call_register_v1", "call_sync_v1", "call_cancel_v1", "call_number_v1",

@@ -248,13 +248,13 @@ async def test_a_paused_campaign_whose_last_call_ends_is_completed(app_desk: Des
     await status(desk, made, "paused")
     await desk.sync([outcome(row["call_id"], "busy")])
     assert await shown(desk.connection, made) == ("completed", 0, 1, 0)
-    assert await desk.connection.fetchval("select count(*) from call_campaign_pauses where ended is null") == 0
+    assert await desk.connection.fetchval("select count(*) from call_pauses where ended is null") == 0
 
 
 async def paused(desk: Desk, made: str, began: str, ended: str | None) -> None:
     """A pause of the past, by hours ago."""
     await desk.connection.execute(
-        "insert into call_campaign_pauses (campaign_id, began, ended) "
+        "insert into call_pauses (campaign_id, began, ended) "
         "values ($1, now() - $2::text::interval, now() - $3::text::interval)",
         made,
         began,
@@ -329,7 +329,7 @@ async def test_an_end_that_was_given_and_the_thirty_days_stand(app_desk: Desk) -
     given = await desk.insert(number(1), campaign_id=made)
     old = await desk.insert(number(2), campaign_id=made)
     await status(desk, made, "paused")
-    await db.execute("update call_campaign_pauses set began = now() - interval '40 days'")
+    await db.execute("update call_pauses set began = now() - interval '40 days'")
     await db.execute(
         "update call_queue set created_at = now() - interval '25 hours', expires_at = now() - interval '1 hour', "
         "expires_fixed = true where id = $1",
@@ -468,7 +468,7 @@ async def test_a_campaign_that_cannot_be_written_harms_no_record_and_no_claim(ap
 async def test_the_app_is_never_refused_because_of_us(app_desk: Desk) -> None:
     db = app_desk.connection
     made = await campaign(db)
-    await db.execute("alter table call_campaign_pauses add constraint odd check (campaign_id is null) not valid")
+    await db.execute("alter table call_pauses add constraint odd check (campaign_id is null) not valid")
     await status(app_desk, made, "paused")
     await app_desk.insert(campaign_id=made)
     assert await app_desk.claim() == []
@@ -536,3 +536,39 @@ async def test_what_is_told_to_a_campaign_does_not_grow_with_its_rows(app_db: st
         assert await shown(connection, made) == ("in_progress", 0, 10, 0)
         assert cost["call_queue"][0] == 0
         assert cost["call_queue"][1] < 100, cost
+
+
+async def test_the_clock_stands_while_a_user_is_paused_and_counts_no_time_twice(app_desk: Desk) -> None:
+    """Five hours by the user, six by the campaign, four of them at once: seven hours."""
+    desk, db = app_desk, app_desk.connection
+    made = await campaign(db)
+    alone = await desk.insert(number(1))
+    both = await desk.insert(number(2), campaign_id=made)
+    other = await desk.insert(number(3), user_id=OTHER)
+    await db.execute("insert into call_tenants (user_id, paused) values ($1, true)", USER)
+    await db.execute("update call_pauses set began = now() - interval '20 hours'")
+    await db.execute("update call_tenants set paused = false")
+    await db.execute("update call_pauses set ended = now() - interval '15 hours'")
+    await paused(desk, made, "19 hours", "13 hours")
+    await db.execute(
+        "update call_queue set created_at = now() - interval '25 hours', expires_at = now() - interval '1 hour'"
+    )
+    await desk.sync()
+    assert (await desk.row(other))["outcome"] == "blocked"
+    for row, left in ((alone, 4), (both, 6)):
+        hours = await db.fetchval(
+            "select extract(epoch from expires_at - now()) / 3600 from call_queue where id = $1", row
+        )
+        assert round(hours, 3) == left
+
+
+async def test_a_user_who_is_forgotten_is_paused_no_more(desk: Desk) -> None:
+    db = desk.connection
+    for _ in range(2):
+        await db.execute("insert into call_tenants (user_id, paused) values ($1, true)", USER)
+        await db.execute("delete from call_tenants")
+    await db.execute("insert into call_tenants (user_id) values ($1)", USER)
+    for word in ("true", "true", "false", "false", "true"):
+        await db.execute(f"update call_tenants set paused = {word}")  # noqa: S608 - of ours
+    found = await db.fetch("select ended is null from call_pauses order by id")
+    assert [row[0] for row in found] == [False, False, False, True]
