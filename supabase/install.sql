@@ -4343,7 +4343,8 @@ notify pgrst, 'reload schema';
 
 -- ---- 20261125001300_call_campaigns.sql
 
--- Campaigns of the app: their counters, when one is completed, what a pause and a deletion mean for the queue.
+-- Campaigns of the app: their counters, when one is completed, what a pause and a deletion mean for the queue. And the
+-- clocks of queued rows, which stand while their campaign or their user is paused.
 --
 -- Nobody waits for a row of `campaigns` here, and nobody who changes one waits for us: the app's edit leaves a note, and so
 -- does each row of the queue that ends. The notes of a request are added up and written once, at its end and in its own
@@ -4354,7 +4355,7 @@ comment on column public.call_lanes.halted is 'Paused because its campaign is; e
 create index if not exists call_lanes_halted_idx on public.call_lanes (user_id, served) where halted;
 
 alter table public.call_queue add column if not exists clock_at timestamptz;
-comment on column public.call_queue.clock_at is 'Pauses of the campaign up to then are counted into expires_at.';
+comment on column public.call_queue.clock_at is 'Pauses up to then are counted into expires_at.';
 
 -- Rows of a campaign that are not final, and the numbers that were answered in it. Both say that there is a campaign, so
 -- that no question about users and lanes is ever answered through them. Answered is what call_logs shows as answered.
@@ -4377,14 +4378,19 @@ comment on table public.call_campaign_news is 'What happened to campaigns and is
 comment on column public.call_campaign_news.retries is 'Highest attempt so far - 1.';
 comment on column public.call_campaign_news.ended is 'A row ended: it may have been the last one.';
 
-create table if not exists public.call_campaign_pauses (
+create table if not exists public.call_pauses (
   id bigint generated always as identity primary key,
-  campaign_id uuid not null,
+  user_id uuid,
+  campaign_id uuid,
   began timestamptz not null,
-  ended timestamptz
+  ended timestamptz,
+  check (num_nonnulls(user_id, campaign_id) = 1)
 );
-create index if not exists call_campaign_pauses_campaign_idx on public.call_campaign_pauses (campaign_id, began);
-comment on table public.call_campaign_pauses is 'When campaigns were paused: for so long the clocks of their queued rows stand.';
+create index if not exists call_pauses_user_idx on public.call_pauses (user_id, began) where user_id is not null;
+create index if not exists call_pauses_campaign_idx
+  on public.call_pauses (campaign_id, began) where campaign_id is not null;
+comment on table public.call_pauses is
+  'When a campaign, or a user in call_tenants, was paused: for so long the clocks of their queued rows stand.';
 
 create table if not exists public.call_campaigns_gone (
   campaign_id uuid primary key,
@@ -4392,11 +4398,14 @@ create table if not exists public.call_campaigns_gone (
 );
 comment on table public.call_campaigns_gone is 'Deleted campaigns: what is queued for them is canceled, whenever it came.';
 
--- Those that are paused already.
-insert into public.call_campaign_pauses (campaign_id, began)
+-- What is paused already.
+insert into public.call_pauses (campaign_id, began)
 select c.id, clock_timestamp() from public.campaigns c
 where c.status = 'paused'
-  and not exists (select from public.call_campaign_pauses p where p.campaign_id = c.id and p.ended is null);
+  and not exists (select from public.call_pauses p where p.campaign_id = c.id and p.ended is null);
+insert into public.call_pauses (user_id, began)
+select t.user_id, clock_timestamp() from public.call_tenants t
+where t.paused and not exists (select from public.call_pauses p where p.user_id = t.user_id and p.ended is null);
 
 -- In PL/pgSQL, as a claim asks for each lane: it keeps its plans.
 create or replace function public.call_campaign_gone(p_campaign uuid)
@@ -4438,8 +4447,8 @@ $$;
 
 -- 1. The clock ---------------------------------------------------------------------------------------------------------
 
--- Asked when a queued row has come to its end by the clock: if its campaign was paused meanwhile it gets that time back,
--- and the answer is true. An instant that the inserter gave stands, and 30 days after the insert everything ends.
+-- Asked when a queued row has come to its end by the clock: if its campaign or its user was paused meanwhile it gets that
+-- time back, and the answer is true. An instant that the inserter gave stands, and 30 days after the insert everything ends.
 create or replace function public.call_clock_stood(p_row public.call_queue, p_now timestamptz)
 returns boolean
 language plpgsql volatile security definer
@@ -4447,33 +4456,42 @@ set search_path = ''
 as $$
 declare
   v_latest constant timestamptz := p_row.created_at + interval '30 days';
-  -- A row whose campaign is paused is looked at again after an hour at the earliest: paused a minute before its end it
+  -- A row that is paused is looked at again after an hour at the earliest: paused a minute before its end it
   -- would be looked at every minute. If the pause ends within that hour, the row ends later by what is left of it.
   v_step constant interval := '1 hour';
   -- The clock runs for a day (call_queue_before_insert, call_settle).
   v_from timestamptz := greatest(p_row.expires_at - interval '24 hours', p_row.clock_at);
   v_expires_at timestamptz := p_row.expires_at;
+  v_counted timestamptz := v_from;
+  v_standing boolean := false;
   v_pause record;
-  v_left interval;
 begin
-  if p_row.campaign_id is null or p_row.expires_fixed then
+  if p_row.expires_fixed then
     return false;
   end if;
   for v_pause in
     select greatest(p.began, v_from) as began, p.ended
-    from public.call_campaign_pauses p
+    from public.call_pauses p
     where p.campaign_id = p_row.campaign_id and p.began < p_now and (p.ended is null or p.ended > v_from)
-    order by p.began
+    union all
+    select greatest(p.began, v_from), p.ended
+    from public.call_pauses p
+    where p.user_id = p_row.user_id and p.began < p_now and (p.ended is null or p.ended > v_from)
+    order by began
   loop
+    -- Where both were paused at once, that time counts once.
+    v_pause.began := greatest(v_pause.began, v_counted);
     exit when v_pause.began >= v_expires_at;
-    v_expires_at := v_expires_at + (coalesce(v_pause.ended, p_now) - v_pause.began);
-    if v_pause.ended is null then
-      v_left := v_expires_at - p_now;
+    v_standing := v_standing or v_pause.ended is null;
+    v_pause.ended := coalesce(v_pause.ended, p_now);
+    if v_pause.ended > v_pause.began then
+      v_expires_at := v_expires_at + (v_pause.ended - v_pause.began);
+      v_counted := v_pause.ended;
     end if;
   end loop;
   v_from := p_now;
-  if v_left < v_step then
-    v_from := p_now + (v_step - v_left);
+  if v_standing and v_expires_at < p_now + v_step then
+    v_from := p_now + (p_now + v_step - v_expires_at);
     v_expires_at := p_now + v_step;
   end if;
   v_expires_at := least(v_expires_at, v_latest);
@@ -4503,9 +4521,9 @@ begin
     delete from public.call_campaigns_gone where campaign_id = new.id;
   end if;
   if new.status = 'paused' then
-    insert into public.call_campaign_pauses (campaign_id, began) values (new.id, clock_timestamp());
+    insert into public.call_pauses (campaign_id, began) values (new.id, clock_timestamp());
   elsif tg_op = 'UPDATE' then
-    update public.call_campaign_pauses set ended = clock_timestamp() where campaign_id = new.id and ended is null;
+    update public.call_pauses set ended = clock_timestamp() where campaign_id = new.id and ended is null;
     insert into public.call_arrivals (user_id, lane, due_at) values (new.user_id, new.id, clock_timestamp());
     perform public.call_ring_bell();
   end if;
@@ -4516,6 +4534,34 @@ exception
     return null;
 end
 $$;
+
+-- A user paused by hand.
+create or replace function public.call_tenant_changed()
+returns trigger
+language plpgsql security definer
+set search_path = ''
+as $$
+begin
+  if tg_op <> 'DELETE' and new.paused then
+    insert into public.call_pauses (user_id, began) values (new.user_id, clock_timestamp());
+  else
+    update public.call_pauses set ended = clock_timestamp() where user_id = old.user_id and ended is null;
+  end if;
+  return null;
+end
+$$;
+
+create or replace trigger call_tenant_added
+  after insert on public.call_tenants
+  for each row when (new.paused) execute function public.call_tenant_changed();
+
+create or replace trigger call_tenant_paused
+  after update of paused on public.call_tenants
+  for each row when (old.paused <> new.paused) execute function public.call_tenant_changed();
+
+create or replace trigger call_tenant_deleted
+  after delete on public.call_tenants
+  for each row when (old.paused) execute function public.call_tenant_changed();
 
 create or replace trigger call_campaign_added
   after insert on public.campaigns
@@ -4784,24 +4830,24 @@ $$;
 -- 4. Who may -----------------------------------------------------------------------------------------------------------
 
 alter table public.call_campaign_news enable row level security;
-alter table public.call_campaign_pauses enable row level security;
+alter table public.call_pauses enable row level security;
 alter table public.call_campaigns_gone enable row level security;
 
 do $$
 declare
   v_name text;
 begin
-  foreach v_name in array array['call_campaign_news', 'call_campaign_pauses', 'call_campaigns_gone'] loop
+  foreach v_name in array array['call_campaign_news', 'call_pauses', 'call_campaigns_gone'] loop
     execute format('revoke all on public.%I from public, anon, authenticated', v_name);
     execute format('grant select, insert, update, delete on public.%I to service_role', v_name);
   end loop;
-  foreach v_name in array array['call_campaign_news_id_seq', 'call_campaign_pauses_id_seq'] loop
+  foreach v_name in array array['call_campaign_news_id_seq', 'call_pauses_id_seq'] loop
     execute format('revoke all on public.%I from public, anon, authenticated', v_name);
     execute format('grant usage, select on sequence public.%I to service_role', v_name);
   end loop;
   foreach v_name in array array[
     'call_campaign_gone(uuid)', 'call_campaign_stands(uuid)',
-    'call_number_answered(uuid,text)', 'call_clock_stood(public.call_queue,timestamptz)', 'call_campaign_changed()',
+    'call_number_answered(uuid,text)', 'call_clock_stood(public.call_queue,timestamptz)', 'call_campaign_changed()', 'call_tenant_changed()',
     'call_queue_news()', 'call_queue_added()', 'call_queue_edited()', 'call_campaign_told(uuid,timestamptz)',
     'call_campaigns_told(timestamptz)', 'call_lanes_resume(uuid)'
   ] loop
