@@ -247,8 +247,6 @@ begin
     end;
   end loop;
 
-  perform public.call_campaigns_told(v_now);
-
   -- 2. Is it still this run that counts?
   select * into v_self from public.call_adapters a where a.adapter = p_adapter;
   -- Two processes may have the number of one run: a folder that was copied after a registration was begun has its nonce.
@@ -256,6 +254,7 @@ begin
   v_fenced := v_self.incarnation is distinct from p_incarnation
     or coalesce(v_self.info ->> 'process' <> v_status ->> 'process', false);
   if v_fenced then
+    perform public.call_campaigns_told(v_now);
     perform set_config('mikopbx_adapter.at_work', 'off', true);
     return jsonb_build_object(
       'now', v_now, 'fenced', true, 'holder', false, 'lease_until', null, 'epoch', null,
@@ -323,12 +322,12 @@ begin
     end;
   end if;
 
-  -- What the sweep and the claim ended.
-  perform public.call_campaigns_told(v_now);
   v_number := public.call_highest_claim();
   if not v_restored then
     update public.call_adapters set told = v_number where adapter = p_adapter and (told is null or told < v_number);
   end if;
+  -- Last, as it holds campaigns: nothing may be waited for any more.
+  perform public.call_campaigns_told(v_now);
   perform set_config('mikopbx_adapter.at_work', 'off', true);
   return jsonb_build_object(
     'now', v_now,
