@@ -2598,8 +2598,6 @@ begin
     end;
   end loop;
 
-  perform public.call_campaigns_told(v_now);
-
   -- 2. Is it still this run that counts?
   select * into v_self from public.call_adapters a where a.adapter = p_adapter;
   -- Two processes may have the number of one run: a folder that was copied after a registration was begun has its nonce.
@@ -2607,6 +2605,7 @@ begin
   v_fenced := v_self.incarnation is distinct from p_incarnation
     or coalesce(v_self.info ->> 'process' <> v_status ->> 'process', false);
   if v_fenced then
+    perform public.call_campaigns_told(v_now);
     perform set_config('mikopbx_adapter.at_work', 'off', true);
     return jsonb_build_object(
       'now', v_now, 'fenced', true, 'holder', false, 'lease_until', null, 'epoch', null,
@@ -2674,12 +2673,12 @@ begin
     end;
   end if;
 
-  -- What the sweep and the claim ended.
-  perform public.call_campaigns_told(v_now);
   v_number := public.call_highest_claim();
   if not v_restored then
     update public.call_adapters set told = v_number where adapter = p_adapter and (told is null or told < v_number);
   end if;
+  -- Last, as it holds campaigns: nothing may be waited for any more.
+  perform public.call_campaigns_told(v_now);
   perform set_config('mikopbx_adapter.at_work', 'off', true);
   return jsonb_build_object(
     'now', v_now,
@@ -4347,8 +4346,8 @@ notify pgrst, 'reload schema';
 -- clocks of queued rows, which stand while their campaign or their user is paused.
 --
 -- Nobody waits for a row of `campaigns` here, and nobody who changes one waits for us: the app's edit leaves a note, and so
--- does each row of the queue that ends. The notes of a request are added up and written once, at its end and in its own
--- transaction (call_campaigns_told), so that a campaign of 10,000 is no row that all calls queue up for.
+-- does each row of the queue that ends. The notes of a request are added up and written once, at its very end and in its
+-- own transaction (call_campaigns_told), so that a campaign of 10,000 is no row that all calls queue up for.
 
 alter table public.call_lanes add column if not exists halted boolean not null default false;
 comment on column public.call_lanes.halted is 'Paused because its campaign is; ends with that pause.';
@@ -4644,25 +4643,15 @@ returns trigger
 language plpgsql security definer
 set search_path = ''
 as $$
-declare
-  v_ended boolean;
 begin
-  with told as (
-    insert into public.call_campaign_news (campaign_id, answered, unanswered, ended)
-    select a.campaign_id,
-      count(*) filter (where a.status in ('done', 'canceled') and a.outcome in ('answered', 'ai_failed')),
-      count(*) filter (where a.status in ('done', 'canceled') and a.outcome not in ('answered', 'ai_failed')),
-      bool_or(a.status in ('done', 'canceled'))
-    from added a
-    where a.campaign_id is not null
-    group by a.campaign_id
-    returning ended
-  )
-  select bool_or(t.ended) into v_ended from told t;
-  -- Else the next request tells it: rows that wait change no counter.
-  if v_ended then
-    perform public.call_campaigns_told(clock_timestamp());
-  end if;
+  insert into public.call_campaign_news (campaign_id, answered, unanswered, ended)
+  select a.campaign_id,
+    count(*) filter (where a.status in ('done', 'canceled') and a.outcome in ('answered', 'ai_failed')),
+    count(*) filter (where a.status in ('done', 'canceled') and a.outcome not in ('answered', 'ai_failed')),
+    bool_or(a.status in ('done', 'canceled'))
+  from added a
+  where a.campaign_id is not null
+  group by a.campaign_id;
   return null;
 end
 $$;
@@ -4671,24 +4660,6 @@ create or replace trigger call_queue_added
   after insert on public.call_queue
   referencing new table as added
   for each statement execute function public.call_queue_added();
-
--- Edits by hand: told at the end of the statement. An adapter's request does it once, at its end.
-create or replace function public.call_queue_edited()
-returns trigger
-language plpgsql security definer
-set search_path = ''
-as $$
-begin
-  perform public.call_campaigns_told(clock_timestamp());
-  return null;
-end
-$$;
-
-create or replace trigger call_queue_edited
-  after update or delete on public.call_queue
-  for each statement
-  when (coalesce(current_setting('mikopbx_adapter.at_work', true), '') <> 'on')
-  execute function public.call_queue_edited();
 
 -- Writes what is known of one campaign to it. A campaign that somebody holds is told the next time.
 create or replace function public.call_campaign_told(p_campaign uuid, p_now timestamptz)
@@ -4713,6 +4684,9 @@ begin
   for no key update skip locked;
   v_here := found;
   v_held := not v_here and exists (select from public.campaigns c where c.id = p_campaign);
+  if v_held and not public.call_at_work() then
+    return; -- The next request tells it; a new note here would only be heard again at once.
+  end if;
   with taken as (
     delete from public.call_campaign_news n
     where n.id = any (array(
@@ -4801,6 +4775,39 @@ begin
 end
 $$;
 
+-- Edits by hand: told when their transaction ends. Not sooner, as whoever holds a campaign and goes on to want another
+-- row may meet somebody who does it the other way round. What changes no figure is left to the next request.
+create or replace function public.call_campaign_heard()
+returns trigger
+language plpgsql security definer
+set search_path = ''
+set enable_seqscan = off
+set enable_bitmapscan = off
+as $$
+begin
+  -- One note speaks for all that its campaign has.
+  if exists (select from public.call_campaign_news n where n.id = new.id) then
+    perform public.call_campaign_told(new.campaign_id, clock_timestamp());
+  end if;
+  return null;
+exception
+  when others then
+    raise warning 'campaign % was not told what became of its calls: %', new.campaign_id, sqlerrm;
+    return null;
+end
+$$;
+
+drop trigger if exists call_campaign_heard on public.call_campaign_news;
+create constraint trigger call_campaign_heard
+  after insert on public.call_campaign_news
+  deferrable initially deferred
+  for each row
+  when (
+    (new.ended or new.answered <> 0 or new.unanswered <> 0)
+    and coalesce(current_setting('mikopbx_adapter.at_work', true), '') <> 'on'
+  )
+  execute function public.call_campaign_heard();
+
 -- Looks at lanes of one user that stand with their campaigns: those that go on are dialed again, those of deleted
 -- campaigns are forgotten once they are empty. A few at a time, the one that waited longest first.
 create or replace function public.call_lanes_resume(p_user uuid)
@@ -4848,7 +4855,7 @@ begin
   foreach v_name in array array[
     'call_campaign_gone(uuid)', 'call_campaign_stands(uuid)',
     'call_number_answered(uuid,text)', 'call_clock_stood(public.call_queue,timestamptz)', 'call_campaign_changed()', 'call_tenant_changed()',
-    'call_queue_news()', 'call_queue_added()', 'call_queue_edited()', 'call_campaign_told(uuid,timestamptz)',
+    'call_queue_news()', 'call_queue_added()', 'call_campaign_heard()', 'call_campaign_told(uuid,timestamptz)',
     'call_campaigns_told(timestamptz)', 'call_lanes_resume(uuid)'
   ] loop
     execute format('revoke all on function public.%s from public, anon, authenticated, service_role', v_name);
