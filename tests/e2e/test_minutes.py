@@ -68,3 +68,12 @@ async def test_with_off_it_is_said_when_nobody_charges(tmp_path: Path) -> None:
         assert "changed no balance" in note
         assert await world.pool.fetchval("select total_minutes_used from users") == 0
         assert await world.pool.fetchval("select count(*) from call_charges") == 0
+
+
+async def test_a_person_called_twice_has_one_row_if_it_is_set_so(tmp_path: Path) -> None:
+    async with _world(tmp_path, LOG_ROWS="person") as world:
+        await world.queue([{"user_id": USER, "phone_number": number("30", 1), "max_attempts": 2, "retry_seconds": 0}])
+        await _until(world, ALL_DONE)
+        (log,) = await _logs(world)
+        assert (log["retry_count"], log["is_retry"], log["metadata"]["attempt"]) == (1, True, "2")
+        assert [call["outcome"] for call in log["metadata"]["earlier_calls"]] == ["busy"]
