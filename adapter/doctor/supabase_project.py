@@ -295,7 +295,8 @@ def app(found: Inspection, billing: str = "off") -> Finding:
         return fail(check, tried, "; ".join(wrong), mend)
     if found.campaign_keys:
         told = (
-            f"a foreign key on call_logs.campaign_id ({', '.join(found.campaign_keys)}) makes the app's call list fail"
+            f"a foreign key on call_logs.campaign_id ({', '.join(found.campaign_keys)}): only the function "
+            "campaigns(call_logs) keeps the app's call list from failing by it"
         )
         return warn(check, tried, told, "drop that constraint: the app's query then finds one way to campaigns again")
     return ok(check, tried, f"all that is written is there; {WHO_CHARGES[billing]}")
