@@ -1,0 +1,1 @@
+"""The existing app's reads, replayed over rows that the daemon wrote."""
