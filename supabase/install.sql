@@ -901,7 +901,7 @@ begin
   end if;
   insert into public.call_logs (
     user_id, call_id, agent_id, caller_number, phone_number, start_time, duration, status, campaign_id, contact_id,
-    prompt_id, customer_name, idsale, metadata, created_at, updated_at
+    prompt_id, customer_name, idsale, metadata, retry_count, is_retry, created_at, updated_at
   )
   values (
     p_row.user_id,
@@ -918,6 +918,8 @@ begin
     p_row.customer_name,
     p_row.idsale,
     v_metadata || jsonb_build_object('adapter', 'mikopbx-adapter', 'queue_row', p_row.id::text) || p_facts,
+    p_row.attempts,
+    p_row.attempts > 0,
     p_now,
     p_now
   );
@@ -932,6 +934,10 @@ language plpgsql volatile security definer
 set search_path = ''
 as $$
 begin
+  -- Whoever deleted the campaign does not want to see its calls come back as failed ones.
+  if public.call_campaign_gone(p_row.campaign_id) then
+    return;
+  end if;
   perform public.call_log_insert(
     p_row, 'failed', 0, null,
     jsonb_build_object('outcome', p_row.outcome, 'ended_reason', p_row.ended_reason, 'attempt', '0'),
@@ -1423,8 +1429,9 @@ begin
     p_row.faults := p_row.faults || jsonb_build_object(p_outcome, v_faults);
   end if;
 
-  if not p_row.cancel_requested then
-    if v_rule.retried = 'policy' and p_row.attempts < p_row.max_attempts then
+  if not p_row.cancel_requested and not public.call_campaign_gone(p_row.campaign_id) then
+    if v_rule.retried = 'policy' and p_row.attempts < p_row.max_attempts
+      and not public.call_number_answered(p_row.campaign_id, p_row.e164) then
       v_again_at := p_now + make_interval(secs => p_row.retry_seconds);
       if not p_row.expires_fixed then
         v_expires_at := least(v_again_at + interval '24 hours', p_row.created_at + interval '30 days');
@@ -1788,6 +1795,11 @@ begin
         v_log.id, v_log.status, v_log.duration, v_log.metadata, v_outcome, v_status, v_reason, v_talk,
         v_answered is not null or v_outcome in ('answered', 'voicemail', 'ai_failed'), v_facts, p_now
       );
+      -- Who claimed it is forgotten: the setting of the adapter that tells it decides.
+      perform public.call_charge(
+        v_call, (select l.user_id from public.call_logs l where l.id = v_log.id),
+        public.call_billing_step(), v_outcome, v_talk, p_now
+      );
       note := format('call %s has no queue row any more; call_logs was told', v_call);
     end if;
     return;
@@ -1827,7 +1839,9 @@ set search_path = ''
 as $$
 begin
   if p_row.status = 'queued' then
-    perform public.call_end_uncalled(p_row, 'expired before it could be dialed', p_now);
+    if not public.call_clock_stood(p_row, p_now) then
+      perform public.call_end_uncalled(p_row, 'expired before it could be dialed', p_now);
+    end if;
   elsif p_row.outcome is not null then
     perform public.call_settle_held(p_row, p_now);
   else
@@ -1911,7 +1925,7 @@ begin
     end loop;
   end if;
   perform public.call_probe_forget(null);
-  return v_notes;
+  return v_notes || public.call_charges_due(p_now);
 end
 $$;
 
@@ -2083,7 +2097,7 @@ as $$
 declare
   v_trunk text := p_status ->> 'trunk';
 begin
-  if p_row.expires_at <= p_now then
+  if p_row.expires_at <= p_now and not public.call_clock_stood(p_row, p_now) then
     perform public.call_end_uncalled(p_row, 'expired before it could be dialed', p_now);
     return null;
   elsif p_row.cancel_requested then
@@ -2104,6 +2118,9 @@ begin
     perform public.call_end_uncalled(
       p_row, 'each of variables must be a text, a number of at most 100 digits, true, false or null', p_now
     );
+    return null;
+  elsif p_row.attempts > 0 and public.call_number_answered(p_row.campaign_id, p_row.e164) then
+    perform public.call_end_uncalled(p_row, 'the number was answered in another call of the campaign', p_now);
     return null;
   elsif p_row.trunk is not null and p_row.trunk is distinct from v_trunk then
     if exists (select from public.call_pbx x where x.trunk = p_row.trunk and x.lease_until > p_now) then
@@ -2136,7 +2153,10 @@ begin
   set status = 'dialing', call_id = p_row.call_id, claim_number = p_row.claim_number, claim_id = p_claim_id,
     adapter = p_adapter, incarnation = p_incarnation, pbx = p_row.pbx, pbx_boot = p_row.pbx_boot, claimed_at = p_now,
     deadline = p_row.deadline, originated_at = null, ringing_at = null, answered_at = null, ended_at = null,
-    outcome = null, ended_reason = null, settle_at = null, call_facts = null, updated_at = p_now
+    outcome = null, ended_reason = null, settle_at = null, call_facts = null,
+    billing_step = public.call_billing_step(),
+    minutes_before = case when p_status ->> 'billing' = 'off' then public.call_minutes_of(p_row.user_id) end,
+    updated_at = p_now
   where id = p_row.id;
   perform public.call_log_insert(
     p_row, 'initiated', null, p_status ->> 'agent_id',
@@ -2222,6 +2242,7 @@ begin
 
       v_lanes := '{}';
       if v_user_room > 0 then
+        perform public.call_lanes_resume(v_user);
         v_lanes := array(
           select l.lane from public.call_lanes l
           where l.user_id = v_user and l.ready and not l.paused
@@ -2233,6 +2254,11 @@ begin
 
       foreach v_lane in array v_lanes loop
         exit when v_user_room <= 0;
+        if public.call_campaign_stands(v_lane) then
+          update public.call_lanes set halted = true, paused = true, served = nextval('public.call_turn')
+          where user_id = v_user and lane = v_lane;
+          continue;
+        end if;
         v_lane_room := least(v_lane_share, v_user_room);
         if v_lane_limit < 2147483647 and v_lane <> '00000000-0000-0000-0000-000000000000' then
           select least(v_lane_room, v_lane_limit - count(*)) into v_lane_room
@@ -2394,9 +2420,13 @@ begin
   perform public.call_lock();
   v_now := clock_timestamp();
   select * into v_known from public.call_adapters a where a.adapter = p_adapter;
-  -- Accepted: the run after the stored one, the first of an unknown adapter, or the same try whose answer was lost.
+  -- Accepted: the run after the stored one, the first of an unknown adapter, or the same try whose answer was lost. Once
+  -- its process has made a request its answer was heard, and the same try comes from a copy of the folder, or late.
   if coalesce(v_known.incarnation, 0) <> p_expected
-    and (v_known.incarnation, v_known.nonce) is distinct from (p_expected + 1, p_nonce) then
+    and (
+      (v_known.incarnation, v_known.nonce) is distinct from (p_expected + 1, p_nonce)
+      or (v_known.request is not null and v_known.info ->> 'process' <> p_info ->> 'process')
+    ) then
     return jsonb_build_object('accepted', false, 'incarnation', coalesce(v_known.incarnation, 0));
   end if;
   insert into public.call_adapters as a (
@@ -2409,12 +2439,9 @@ begin
   set incarnation = excluded.incarnation, nonce = excluded.nonce, pbx = excluded.pbx, info = excluded.info,
     registered_at = excluded.registered_at, seen_at = excluded.seen_at, steady_since = excluded.steady_since,
     ready_since = null,
-    -- `told` stays: whether the database forgot something shows in the first request. And the same try of the same process
-    -- executed once more must not let an old request of this run claim.
-    request = case
-      when a.incarnation = excluded.incarnation and a.info -> 'process' is not distinct from excluded.info -> 'process'
-        then a.request
-    end;
+    -- `told` stays: whether the database forgot something shows in the first request. And the same try executed once
+    -- more must not let an old request of this run claim.
+    request = case when a.incarnation = excluded.incarnation then a.request end;
   return jsonb_build_object(
     'accepted', true,
     'incarnation', p_expected + 1,
@@ -2533,6 +2560,7 @@ declare
   v_beat record;
   v_claim record;
   v_region text;
+  v_unbilled integer;
 begin
   if p_adapter is null or p_incarnation is null then
     raise exception 'call_sync_v1 needs p_adapter and p_incarnation';
@@ -2543,6 +2571,11 @@ begin
   v_now := clock_timestamp();
   -- What is written from here on is no edit by hand (call_at_work).
   perform set_config('mikopbx_adapter.at_work', 'on', true);
+  -- Settings of this adapter that count where a call ends (call_minutes).
+  perform set_config('mikopbx_adapter.billing_step', coalesce(case
+    when v_status ->> 'billing' = 'minutes' then greatest(coalesce((v_status ->> 'billing_step')::integer, 1), 1)
+  end::text, ''), true);
+  perform set_config('mikopbx_adapter.log_rows', coalesce(v_status ->> 'log_rows', ''), true);
 
   -- 1. What happened. One record that cannot be taken harms no other.
   for v_record in
@@ -2569,10 +2602,11 @@ begin
   -- 2. Is it still this run that counts?
   select * into v_self from public.call_adapters a where a.adapter = p_adapter;
   -- Two processes may have the number of one run: a folder that was copied after a registration was begun has its nonce.
-  -- Then the one that registered last counts.
+  -- Of such the last to register before the first request counts.
   v_fenced := v_self.incarnation is distinct from p_incarnation
     or coalesce(v_self.info ->> 'process' <> v_status ->> 'process', false);
   if v_fenced then
+    perform public.call_campaigns_told(v_now);
     perform set_config('mikopbx_adapter.at_work', 'off', true);
     return jsonb_build_object(
       'now', v_now, 'fenced', true, 'holder', false, 'lease_until', null, 'epoch', null,
@@ -2590,12 +2624,19 @@ begin
   -- whatever was claimed since. Rows that were dialed meanwhile wait again, so it gets none.
   v_restored := coalesce((v_status ->> 'seen')::bigint > v_self.told, false);
   select * into v_beat from public.call_heartbeat(p_adapter, v_status, v_now);
-  select s.default_region into v_region from public.call_settings s;
+  select s.default_region, s.unbilled into v_region, v_unbilled from public.call_settings s;
   if v_status ->> 'region' <> v_region then
     v_notes := v_notes || to_jsonb(format(
       'the default region is %s here and %s there: set it to the same in call_settings.default_region',
       v_region, v_status ->> 'region'
     ));
+  end if;
+
+  if v_status ->> 'billing' = 'off' and v_unbilled >= 5 then
+    v_notes := v_notes || to_jsonb(
+      'BILLING=off leaves charging to the AI handler, but the last 5 answered calls changed no balance of their users: '
+      'it seems that nobody charges. Let the AI handler charge, or set BILLING=minutes'::text
+    );
   end if;
 
   -- 3. The sweep. What fails here is tried again with the next request.
@@ -2637,6 +2678,8 @@ begin
   if not v_restored then
     update public.call_adapters set told = v_number where adapter = p_adapter and (told is null or told < v_number);
   end if;
+  -- Last, as it holds campaigns: nothing may be waited for any more.
+  perform public.call_campaigns_told(v_now);
   perform set_config('mikopbx_adapter.at_work', 'off', true);
   return jsonb_build_object(
     'now', v_now,
@@ -2823,7 +2866,8 @@ begin
       )) as print
     from pg_catalog.pg_proc p
     join pg_catalog.pg_language l on l.oid = p.prolang
-    where p.pronamespace = 'public'::regnamespace and p.prokind = 'f' and p.proname like 'call\_%'
+    where p.pronamespace = 'public'::regnamespace and p.prokind = 'f'
+      and (p.proname like 'call\_%' or p.oid = pg_catalog.to_regprocedure('public.campaigns(public.call_logs)'))
     union all
     select 'table ' || c.relname, public.call_print('rls ' || c.relrowsecurity)
     from pg_catalog.pg_class c
@@ -3007,7 +3051,7 @@ begin
         )) as columns
         from pg_catalog.pg_class c
         join pg_catalog.pg_attribute a on a.attrelid = c.oid and a.attnum > 0 and not a.attisdropped
-        where c.relnamespace = 'public'::regnamespace and c.relname in ('call_logs', 'campaigns')
+        where c.relnamespace = 'public'::regnamespace and c.relname in ('call_logs', 'campaigns', 'users')
         group by c.relname
       ) t
     ),
@@ -3192,7 +3236,7 @@ begin
       'user_paused', exists (select from public.call_tenants t where t.user_id = v_row.user_id and t.paused),
       'lane_paused', exists (
         select from public.call_lanes l where l.user_id = v_row.user_id and l.lane = v_row.lane and l.paused
-      ),
+      ) or public.call_campaign_stands(v_row.campaign_id),
       'user_in_air', (
         select count(*) from public.call_queue q
         where q.user_id = v_row.user_id and q.status in ('dialing', 'talking') and q.outcome is null
@@ -3470,6 +3514,1816 @@ revoke all on function public.call_witness_v1(uuid, jsonb) from public, anon, au
 grant execute on function public.call_witness_v1(uuid, jsonb) to service_role;
 
 -- PostgREST shall see the function at once.
+notify pgrst, 'reload schema';
+
+-- ---- 20261125001200_call_batch.sql
+
+-- Batch requests of the app: user, balance, limits, repeats, campaign and rows, all or nothing in one transaction, whatever
+-- the number of items (docs/batch.md). The edge functions call it; nobody else needs to.
+
+-- What was asked: for knowing a repeat again, for counting requests by the hour, and for the owner to look at.
+create table if not exists public.call_batches (
+  id uuid primary key default gen_random_uuid(),
+  created_at timestamptz not null default clock_timestamp(),
+  user_id uuid not null,
+  code text,
+  campaign_id uuid,
+  prompt_id uuid,
+  source text not null,
+  auth text not null,
+  origin text,
+  total integer not null,
+  queued integer not null default 0,
+  returned integer not null default 0,
+  refused integer not null default 0,
+  duplicates integer not null default 0,
+  added integer not null default 0,
+  repeats integer not null default 0,
+  asked bytea not null,
+  fingerprint bytea,
+  stands_for jsonb
+);
+comment on table public.call_batches is 'Batch requests of the app in the last day or so, and what became of each.';
+comment on column public.call_batches.code is 'Why it was refused (docs/batch.md); null if calls were queued or returned.';
+comment on column public.call_batches.source is 'page: a campaign; retry: people of the Failed Calls page again.';
+comment on column public.call_batches.auth is 'How its user was known: compat (the id was believed) or session.';
+comment on column public.call_batches.origin is 'Web site that it came from, as the browser said.';
+comment on column public.call_batches.total is 'Numbers that it held.';
+comment on column public.call_batches.returned is 'Numbers for which an open row was there already.';
+comment on column public.call_batches.added is 'Rows that it added to call_queue.';
+comment on column public.call_batches.repeats is 'How often it was sent again.';
+comment on column public.call_batches.asked is 'Hash of its numbers as they were sent.';
+comment on column public.call_batches.fingerprint is 'Hash of its prompt and set of canonical numbers: equal for repeats.';
+comment on column public.call_batches.stands_for is 'For each number its row of call_queue, and why it was refused, if it was.';
+
+create index if not exists call_batches_user_idx on public.call_batches (user_id, created_at);
+create index if not exists call_batches_age_idx on public.call_batches (created_at);
+
+alter table public.call_batches enable row level security;
+
+-- A user's open row for a number. That e164 is not null keeps this index for such questions: taken for counting the calls
+-- of a user it would read all that wait.
+create index if not exists call_queue_open_number_idx
+  on public.call_queue (user_id, e164, id) where status in ('queued', 'dialing', 'talking') and e164 is not null;
+
+-- 1. Reading a request -------------------------------------------------------------------------------------------------
+
+-- A refusal: undoes what its request did so far. The message is what the user reads, so it never holds a text of the
+-- request, which the page would show as HTML.
+create or replace function public.call_batch_refuse(p_code text, p_error text)
+returns void
+language plpgsql volatile
+set search_path = ''
+as $$
+begin
+  raise exception using errcode = 'CB000', message = p_error, detail = p_code;
+end
+$$;
+
+-- A text; null for anything that is neither text nor number, and for an empty one.
+create or replace function public.call_batch_text(p_value jsonb)
+returns text
+language sql immutable
+set search_path = ''
+as $$
+  select case
+    when jsonb_typeof(p_value) in ('string', 'number') then nullif(btrim(p_value #>> '{}', E' \t\r\n'), '')
+  end
+$$;
+
+-- A whole number, also one that was sent as a text; null for anything else.
+create or replace function public.call_batch_whole(p_value jsonb)
+returns integer
+language sql immutable
+set search_path = ''
+as $$
+  select case when public.call_batch_text(p_value) ~ '^[0-9]{1,9}$' then public.call_batch_text(p_value)::integer end
+$$;
+
+-- A uuid; null for anything else.
+create or replace function public.call_batch_uuid(p_value jsonb)
+returns uuid
+language sql immutable
+set search_path = ''
+as $$
+  select case
+    when public.call_batch_text(p_value) ~* '^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$'
+      then public.call_batch_text(p_value)::uuid
+  end
+$$;
+
+-- Refuses a request of the wrong shape. Texts where numbers stand are fine; what no edge function of ours would send is not.
+create or replace function public.call_batch_check(p_request jsonb)
+returns void
+language plpgsql volatile security definer
+set search_path = ''
+as $$
+declare
+  v_problem text;
+begin
+  if jsonb_typeof(p_request) is distinct from 'object' then
+    perform public.call_batch_refuse('bad_request', 'The request is not understood: it must be an object.');
+  end if;
+  select format('%s must be %s', c.key, c.must)
+  into v_problem
+  from (values
+    (1, 'source', 'page or retry', public.call_batch_text(p_request -> 'source') in ('page', 'retry')),
+    (2, 'auth', 'compat or session', public.call_batch_text(p_request -> 'auth') in ('compat', 'session')),
+    (3, 'user_id', 'a uuid', public.call_batch_uuid(p_request -> 'user_id') is not null),
+    (4, 'session_token', 'a text of up to 4096 characters', length(public.call_batch_text(p_request -> 'session_token')) <= 4096),
+    (5, 'campaign_id', 'a uuid', public.call_batch_uuid(p_request -> 'campaign_id') is not null),
+    (6, 'campaign_name', 'a text of up to 500 characters', length(public.call_batch_text(p_request -> 'campaign_name')) <= 500),
+    (7, 'prompt_id', 'a uuid', public.call_batch_uuid(p_request -> 'prompt_id') is not null),
+    (8, 'items', 'a list', jsonb_typeof(p_request -> 'items') = 'array'),
+    (9, 'customer_name', 'a text', public.call_batch_text(p_request -> 'customer_name') is not null),
+    (10, 'idsale', 'a text of up to 200 characters', length(public.call_batch_text(p_request -> 'idsale')) <= 200),
+    (11, 'retry', 'an object', jsonb_typeof(p_request -> 'retry') = 'object'),
+    (12, 'limits', 'an object', jsonb_typeof(p_request -> 'limits') = 'object'),
+    (13, 'origin', 'a text', public.call_batch_text(p_request -> 'origin') is not null)
+  ) c (place, key, must, right_so)
+  where c.right_so is not true and btrim(p_request ->> c.key, E' \t\r\n') <> ''
+  order by c.place
+  limit 1;
+
+  if v_problem is null then
+    select format('limits.%s must be a whole number', l.key)
+    into v_problem
+    from jsonb_each(case when jsonb_typeof(p_request -> 'limits') = 'object' then p_request -> 'limits' else '{}' end) l
+    where l.key in ('numbers_per_request', 'requests_per_hour', 'numbers_per_hour')
+      and public.call_batch_whole(l.value) is null and l.value <> 'null'
+    limit 1;
+  end if;
+
+  if v_problem is null and coalesce(p_request #> '{retry,enabled}', 'null') not in ('true', 'false', 'null') then
+    v_problem := 'retry.enabled must be true or false';
+  elsif v_problem is null and p_request #> '{retry,enabled}' = 'true' then
+    v_problem := case
+      when coalesce(public.call_batch_whole(p_request #> '{retry,interval_minutes}') not between 1 and 1440, true)
+        then 'retry.interval_minutes must be 1 to 1440'
+      when coalesce(public.call_batch_whole(p_request #> '{retry,max_attempts}') not between 0 and 10, true)
+        then 'retry.max_attempts must be 0 to 10'
+    end;
+  end if;
+  if v_problem is not null then
+    perform public.call_batch_refuse('bad_request', 'The request is not understood: ' || v_problem || '.');
+  end if;
+end
+$$;
+
+-- The user of a request, or a refusal. A token that is unknown or expired counts for nothing: clients of Supabase put their
+-- publishable key where the app puts the token.
+create or replace function public.call_batch_user(p_request jsonb)
+returns uuid
+language plpgsql volatile security definer
+set search_path = ''
+as $$
+declare
+  v_session constant boolean := public.call_batch_text(p_request -> 'auth') is distinct from 'compat';
+  v_said constant uuid := public.call_batch_uuid(p_request -> 'user_id');
+  v_token constant text := public.call_batch_text(p_request -> 'session_token');
+  v_shown uuid;
+begin
+  if v_token is not null and pg_catalog.to_regclass('public.user_sessions') is not null then
+    select s.user_id into v_shown
+    from public.user_sessions s
+    where s.session_token = v_token and s.expires_at > clock_timestamp()
+    limit 1;
+  end if;
+  if v_shown is null and v_session then
+    perform public.call_batch_refuse('unauthorized', 'Please log in again: the session is unknown or has expired.');
+  elsif v_shown is null and v_said is null then
+    perform public.call_batch_refuse('unauthorized', 'Please log in again: the request names no user.');
+  elsif v_shown <> v_said then
+    perform public.call_batch_refuse('unauthorized', 'Please log in again: the session is another user''s.');
+  end if;
+  return coalesce(v_shown, v_said);
+end
+$$;
+
+-- The lower of a limit of the environment and the app's setting of that name. Anyone may write that table, so it only lowers.
+create or replace function public.call_batch_limit(p_limit integer, p_key text)
+returns integer
+language plpgsql stable security definer
+set search_path = ''
+as $$
+declare
+  v_setting integer;
+begin
+  if p_key is not null and pg_catalog.to_regclass('public.system_settings') is not null then
+    select case when s.setting_value ~ '^ *[0-9]{1,9}(\.[0-9]{0,9})? *$' then floor(s.setting_value::numeric)::integer end
+    into v_setting
+    from public.system_settings s
+    where s.setting_key = p_key
+    limit 1;
+  end if;
+  return least(p_limit, v_setting);
+end
+$$;
+
+-- 2. The campaign ------------------------------------------------------------------------------------------------------
+
+-- The campaign of ours for this many rows, made or joined. One of the same name that is new is the same campaign: a list
+-- sent in parts, two retries of one minute. An older one is over, and its name taken.
+create or replace function public.call_batch_campaign(
+  p_user uuid, p_name text, p_prompt uuid, p_rows integer, p_retry jsonb, p_since timestamptz,
+  out id uuid, out joined boolean
+)
+language plpgsql volatile security definer
+set search_path = ''
+as $$
+declare
+  -- So many of one name, then a name that nothing can have taken.
+  v_names constant text[] := array(
+    select p_name || case k when 1 then '' else format(' (%s)', k) end from generate_series(1, 1000) k order by k
+  );
+  v_retry constant boolean := coalesce(p_retry -> 'enabled' = 'true', false);
+begin
+  -- A browser may take the name between the look and the insert.
+  for v_try in 1..5 loop
+    select c.id into id
+    from public.campaigns c
+    where c.user_id = p_user and c.campaign_name = any (v_names) and c.created_at > p_since
+    order by c.created_at desc, c.id
+    limit 1
+    for key share;
+    joined := found;
+    if not joined then
+      insert into public.campaigns (
+        user_id, campaign_name, prompt_id, status, total_numbers, retry_enabled, retry_interval_minutes, max_retry_attempts
+      )
+      values (
+        p_user,
+        coalesce(
+          (
+            select n.name from unnest(v_names) with ordinality n (name, k)
+            where not exists (select from public.campaigns c where c.user_id = p_user and c.campaign_name = n.name)
+            order by n.k
+            limit 1
+          ),
+          format('%s (%s)', p_name, gen_random_uuid())
+        ),
+        p_prompt, 'in_progress', p_rows, v_retry,
+        case when v_retry then public.call_batch_whole(p_retry -> 'interval_minutes') else 30 end,
+        case when v_retry then public.call_batch_whole(p_retry -> 'max_attempts') else 3 end
+      )
+      on conflict do nothing
+      returning campaigns.id into id;
+    end if;
+    if id is not null then
+      return;
+    end if;
+  end loop;
+  raise exception 'no campaign could be made: its name was taken five times in a row';
+end
+$$;
+
+-- A campaign that the browser made for a request which added nothing to dial would stay in progress for ever.
+create or replace function public.call_batch_end_empty(p_user uuid, p_campaign uuid, p_status text, p_since timestamptz)
+returns void
+language plpgsql volatile security definer
+set search_path = ''
+as $$
+begin
+  -- Of no importance enough to wait for whoever holds it.
+  perform from public.campaigns c where c.id = p_campaign for no key update skip locked;
+  if not found then
+    return;
+  end if;
+  update public.campaigns c
+  set status = p_status, updated_at = clock_timestamp()
+  where c.id = p_campaign and c.user_id = p_user and c.status = 'in_progress' and c.created_at > p_since
+    and not exists (
+      select from public.call_batches b
+      where b.user_id = p_user and b.created_at > p_since and b.campaign_id = p_campaign and b.queued > 0
+    )
+    and not exists (
+      select from public.call_queue q where q.user_id = p_user and q.lane = p_campaign and q.status = 'queued'
+    )
+    and not exists (
+      select from public.call_queue q
+      where q.user_id = p_user and q.lane = p_campaign and q.status in ('dialing', 'talking') and q.outcome is null
+    );
+end
+$$;
+
+-- 3. The function ------------------------------------------------------------------------------------------------------
+
+-- The texts and digits of the items in order, each with the place of the first one that means the same number.
+create or replace function public.call_batch_items(
+  p_items jsonb,
+  out raws text[], out e164s text[], out problems text[], out keys text[], out firsts integer[],
+  out names text[], out contacts uuid[], out idsales text[]
+)
+language sql volatile security definer
+set search_path = ''
+as $$
+  with sent as (
+    select s.place::integer as place,
+      -- Whatever stands there is kept as a text, so that its blocked row shows it. A fraction must not lose its point, or
+      -- another number would be dialed.
+      left(
+        case
+          when jsonb_typeof(n.number) <> 'number' then btrim(coalesce(n.number #>> '{}', ''), E' \t\r\n')
+          when n.number::numeric >= 0 and n.number::numeric = trunc(n.number::numeric) then trunc(n.number::numeric)::text
+          else 'number ' || (n.number #>> '{}')
+        end,
+        100
+      ) as raw,
+      left(public.call_batch_text(s.item -> 'name'), 1000) as name,
+      public.call_batch_uuid(s.item -> 'contact_id') as contact,
+      public.call_batch_text(s.item -> 'idsale') as idsale
+    from jsonb_array_elements(p_items) with ordinality s (item, place)
+    cross join lateral (
+      select coalesce(case jsonb_typeof(s.item) when 'object' then s.item -> 'number' else s.item end, '""')
+    ) n (number)
+  ), numbers as materialized (
+    select d.raw, n.e164, n.problem
+    from (select distinct s.raw from sent s) d
+    cross join lateral public.call_number_v1(d.raw) n
+  ), known as (
+    select s.*, n.e164, n.problem, coalesce(n.e164, s.raw) as key from sent s join numbers n on n.raw = s.raw
+  ), people as (
+    -- What the first spelling does not tell, a later one may.
+    select k.key, min(k.place) as first,
+      (array_agg(k.name order by k.place) filter (where k.name is not null))[1] as name,
+      (array_agg(k.contact order by k.place) filter (where k.contact is not null))[1] as contact,
+      (array_agg(k.idsale order by k.place) filter (where k.idsale is not null))[1] as idsale
+    from known k
+    group by k.key
+  )
+  select array_agg(k.raw order by k.place), array_agg(k.e164 order by k.place), array_agg(k.problem order by k.place),
+    array_agg(k.key order by k.place), array_agg(p.first order by k.place), array_agg(p.name order by k.place),
+    array_agg(p.contact order by k.place), array_agg(p.idsale order by k.place)
+  from known k
+  join people p on p.key = k.key
+$$;
+
+-- Contact and name for each number: the contact that the item named, else the only one with the same digits.
+create or replace function public.call_batch_contacts(
+  p_user uuid, p_raws text[], p_e164s text[], inout names text[], inout contacts uuid[]
+)
+language plpgsql volatile security definer
+set search_path = ''
+as $$
+declare
+  v_home text;
+  v_home_local text;
+begin
+  if pg_catalog.to_regclass('public.contacts') is null
+    or not exists (select from public.contacts c where c.user_id = p_user) then
+    contacts := array_fill(null::uuid, array[cardinality(p_raws)]);
+    return;
+  end if;
+  -- The local form differs from the other one in how it begins: asked once, not for each number.
+  select '+' || r.calling_code into v_home
+  from public.call_settings s
+  join public.call_regions r on r.region = s.default_region;
+  v_home_local := public.call_local_form(v_home);
+
+  with wanted as materialized (
+    select w.place, w.raw, w.e164, w.name, w.contact
+    from unnest(p_raws, p_e164s, names, contacts) with ordinality w (raw, e164, name, contact, place)
+  ), own as materialized (
+    select c.id, c.name, regexp_replace(c.phone_number, '[^0-9]', '', 'g') as digits
+    from public.contacts c
+    where c.user_id = p_user
+  ), forms as (
+    select w.place, regexp_replace(w.raw, '[^0-9]', '', 'g') as digits from wanted w
+    union
+    select w.place, substr(w.e164, 2) from wanted w where w.e164 is not null
+    union
+    select w.place, v_home_local || substr(w.e164, length(v_home) + 1) from wanted w where w.e164 like v_home || '%'
+  ), matched as (
+    select f.place, (array_agg(o.id))[1] as id, min(o.name) as name
+    from forms f
+    join own o on o.digits = f.digits
+    where f.digits <> ''
+    group by f.place
+    having count(distinct o.id) = 1
+  )
+  select
+    array_agg(coalesce(w.name, left(nullif(coalesce(g.name, m.name), ''), 1000)) order by w.place),
+    array_agg(coalesce(g.id, m.id) order by w.place)
+  into names, contacts
+  from wanted w
+  left join own g on g.id = w.contact
+  left join matched m on m.place = w.place and g.id is null;
+end
+$$;
+
+-- An answer; what it does not know yet is null.
+create or replace function public.call_batch_reply(p_code text, p_error text, p_known jsonb)
+returns jsonb
+language sql immutable
+set search_path = ''
+as $$
+  select jsonb_build_object(
+    'repeated', false, 'batch_id', null, 'user_id', null, 'account_type', null, 'balance', null, 'prompt_id', null,
+    'campaign_id', null, 'campaign_name', null, 'items', '[]'::jsonb,
+    'counts', jsonb_build_object('total', 0, 'queued', 0, 'returned', 0, 'refused', 0, 'duplicates', 0)
+  ) || p_known || jsonb_build_object(
+    'ok', p_code is null,
+    'code', p_code,
+    'error', p_error,
+    'http_status', case p_code
+      when 'bad_request' then 400
+      when 'no_numbers' then 400
+      when 'unauthorized' then 401
+      when 'balance' then 402
+      when 'user_unknown' then 404
+      when 'prompt_unknown' then 404
+      when 'campaign_unknown' then 404
+      when 'too_many_numbers' then 413
+      when 'nothing_queued' then 422
+      when 'rate_requests' then 429
+      when 'rate_numbers' then 429
+      when 'busy' then 503
+      else 200
+    end
+  )
+$$;
+
+create or replace function public.call_batch_v1(p_request jsonb)
+returns jsonb
+language plpgsql volatile security definer
+set search_path = ''
+-- Plans made for an empty queue must not read it whole once it is full.
+set enable_seqscan = off
+-- The page gives up after 60 s; a second request waits for the first no longer than that leaves it time for its own work.
+set lock_timeout = '20s'
+set statement_timeout = '55s'
+as $$
+declare
+  v_now constant timestamptz := clock_timestamp();
+  -- The same request within this time is a repeat; a campaign of that age is one that is being filled.
+  v_since constant timestamptz := v_now - interval '10 minutes';
+  -- The page's rule: so many minutes must be left for each number.
+  v_minutes constant integer := 2;
+  v_busy constant text :=
+    'Another request of this user is still being worked on. Nothing was added; please try again.';
+  v_id uuid := gen_random_uuid();
+  v_source text;
+  v_auth text;
+  v_user uuid;
+  v_account text;
+  v_balance numeric;
+  v_prompt uuid;
+  v_given uuid;
+  v_campaign uuid;
+  v_joined boolean := false;
+  v_limits jsonb;
+  v_retry jsonb;
+  v_limit integer;
+  v_requests integer;
+  v_numbers integer;
+  v_total integer;
+  v_asked bytea;
+  v_fingerprint bytea;
+  v_first public.call_batches;
+  -- Of all items (call_batch_items).
+  v_sent record;
+  -- Of the numbers for which a row is to be added.
+  v_new record;
+  v_again record;
+  v_keys text[];
+  v_names text[];
+  v_contacts uuid[];
+  -- For each number its row, what became of it, and why it was refused.
+  v_stands jsonb;
+  v_fresh integer := 0;
+  v_added integer := 0;
+  v_queued integer := 0;
+  v_returned integer := 0;
+  v_refused integer := 0;
+  v_duplicates integer := 0;
+  v_reason text;
+  v_items jsonb;
+  v_code text;
+  v_error text;
+begin
+  -- Whose it is. What is refused here leaves no trace, as it is nobody's.
+  begin
+    perform public.call_batch_check(p_request);
+    v_user := public.call_batch_user(p_request);
+    if pg_catalog.to_regclass('public.users') is not null then
+      select coalesce(u.account_type, 'trial'),
+        coalesce(case when u.account_type = 'pro' then u.pro_balance_minutes else u.trial_balance_minutes end, 0)
+      into v_account, v_balance
+      from public.users u
+      where u.id = v_user;
+    end if;
+    if v_account is null then
+      v_user := null;
+      perform public.call_batch_refuse('user_unknown', 'User not found');
+    end if;
+  exception
+    when sqlstate 'CB000' then
+      get stacked diagnostics v_error = message_text, v_code = pg_exception_detail;
+      return public.call_batch_reply(v_code, v_error, '{}');
+  end;
+
+  v_source := coalesce(public.call_batch_text(p_request -> 'source'), 'page');
+  v_auth := coalesce(public.call_batch_text(p_request -> 'auth'), 'session');
+  v_limits := case jsonb_typeof(p_request -> 'limits') when 'object' then p_request -> 'limits' else '{}' end;
+  v_retry := case jsonb_typeof(p_request -> 'retry') when 'object' then p_request -> 'retry' else '{}' end;
+  v_total := case jsonb_typeof(p_request -> 'items') when 'array' then jsonb_array_length(p_request -> 'items') else 0 end;
+
+  -- Requests of one user take turns: the second of two that arrive at the same instant sees what the first did.
+  begin
+    perform pg_advisory_xact_lock(20261125, hashtext(v_user::text));
+  exception
+    when lock_not_available or deadlock_detected then
+      return public.call_batch_reply('busy', v_busy, jsonb_build_object('user_id', v_user));
+  end;
+
+  begin
+    v_given := public.call_batch_uuid(p_request -> 'campaign_id');
+    if v_given is not null then
+      -- Held until we are done: a campaign deleted meanwhile would leave its rows behind, and they would be dialed.
+      select c.id into v_campaign
+      from public.campaigns c
+      where c.id = v_given and c.user_id = v_user
+      for key share;
+      if v_campaign is null then
+        perform public.call_batch_refuse('campaign_unknown', 'Campaign not found');
+      end if;
+    end if;
+    if v_total = 0 then
+      perform public.call_batch_refuse('no_numbers', 'There is no number to call.');
+    end if;
+    v_limit := public.call_batch_limit(
+      public.call_batch_limit(
+        coalesce(public.call_batch_whole(v_limits -> 'numbers_per_request'), 1000), 'batch_numbers_per_request'
+      ),
+      -- The page's own rule, which it keeps in its form only.
+      case when v_source = 'page' then
+        case when v_account = 'pro' then 'pro_max_concurrent_calls' else 'max_concurrent_calls' end
+      end
+    );
+    if v_total > v_limit then
+      perform public.call_batch_refuse('too_many_numbers', format(
+        'Too many numbers: %s in one request, at most %s are allowed.', v_total, v_limit
+      ));
+    end if;
+
+    v_prompt := public.call_batch_uuid(p_request -> 'prompt_id');
+    if pg_catalog.to_regclass('public.prompts') is not null then
+      select p.id into v_prompt
+      from public.prompts p
+      where p.user_id = v_user and p.id = coalesce(v_prompt, p.id)
+      order by p.updated_at desc, p.id
+      limit 1;
+      if v_prompt is null then
+        perform public.call_batch_refuse('prompt_unknown', 'Prompt not found');
+      end if;
+    end if;
+
+    -- Too many requests are turned away before the work of reading their numbers, unless it is one that was answered already.
+    v_asked := sha256(convert_to(concat(v_prompt, p_request -> 'items'), 'UTF8'));
+    select count(*) filter (where b.added > 0 or b.code is not null), coalesce(sum(b.added), 0)
+    into v_requests, v_numbers
+    from public.call_batches b
+    where b.user_id = v_user and b.created_at > v_now - interval '1 hour';
+    v_limit := public.call_batch_limit(
+      coalesce(public.call_batch_whole(v_limits -> 'requests_per_hour'), 60), 'batch_requests_per_hour'
+    );
+    if v_requests >= v_limit and not exists (
+      select from public.call_batches b
+      where b.user_id = v_user and b.created_at > v_since and b.asked = v_asked and b.stands_for is not null
+    ) then
+      perform public.call_batch_refuse('rate_requests', format(
+        'Too many requests in one hour: %s were made, at most %s are allowed. Please try again later.', v_requests, v_limit
+      ));
+    end if;
+
+    select * into v_sent from public.call_batch_items(p_request -> 'items');
+    select sha256(convert_to(concat(v_prompt, jsonb_agg(k.key order by k.key collate "C")), 'UTF8'))
+    into v_fingerprint
+    from (select distinct u.key from unnest(v_sent.keys) u (key)) k;
+
+    if v_source = 'page' then
+      select * into v_first
+      from public.call_batches b
+      where b.user_id = v_user and b.created_at > v_since and b.fingerprint = v_fingerprint
+      order by b.created_at desc
+      limit 1;
+    end if;
+
+    if v_first.id is not null then
+      update public.call_batches b set repeats = b.repeats + 1 where b.id = v_first.id;
+      v_id := v_first.id;
+      v_stands := v_first.stands_for;
+      v_campaign := v_first.campaign_id;
+    else
+      select coalesce(jsonb_object_agg(s.key, jsonb_build_array(o.id, null)), '{}'), (array_agg(o.campaign_id))[1]
+      into v_stands, v_campaign
+      from unnest(v_sent.keys, v_sent.e164s, v_sent.firsts) with ordinality s (key, e164, first, place)
+      cross join lateral (
+        select q.id, q.campaign_id
+        from public.call_queue q
+        where q.user_id = v_user and q.e164 = s.e164 and q.status in ('queued', 'dialing', 'talking')
+          and q.e164 is not null and q.prompt_id is not distinct from v_prompt
+        order by q.id
+        limit 1
+      ) o
+      where s.place = s.first;
+
+      select count(*) as rows, count(*) filter (where w.e164 is not null and length(w.idsale) <= 200) as fresh,
+        array_agg(w.raw order by w.place) as raws, array_agg(w.e164 order by w.place) as e164s,
+        array_agg(w.key order by w.place) as keys, array_agg(w.name order by w.place) as names,
+        array_agg(w.contact order by w.place) as contacts, array_agg(w.idsale order by w.place) as idsales
+      into v_new
+      from (
+        select s.raw, s.e164, s.key, s.name, s.contact, s.place,
+          coalesce(s.idsale, public.call_batch_text(p_request -> 'idsale'), '') as idsale
+        from unnest(
+          v_sent.raws, v_sent.e164s, v_sent.keys, v_sent.names, v_sent.contacts, v_sent.idsales, v_sent.firsts
+        ) with ordinality s (raw, e164, key, name, contact, idsale, first, place)
+        left join jsonb_object_keys(v_stands) o (key) on o.key = s.key
+        where s.place = s.first and o.key is null
+      ) w;
+      v_added := v_new.rows;
+      v_fresh := v_new.fresh;
+      v_keys := v_new.keys;
+    end if;
+
+    if v_added > 0 then
+      if v_requests >= v_limit then
+        perform public.call_batch_refuse('rate_requests', format(
+          'Too many requests in one hour: %s were made, at most %s are allowed. Please try again later.', v_requests, v_limit
+        ));
+      end if;
+      v_limit := public.call_batch_limit(
+        coalesce(public.call_batch_whole(v_limits -> 'numbers_per_hour'), 10000), 'batch_numbers_per_hour'
+      );
+      if v_numbers + v_added > v_limit then
+        perform public.call_batch_refuse('rate_numbers', format(
+          'Too many numbers in one hour: %s after %s, at most %s are allowed. Please try again later.',
+          v_added, v_numbers, v_limit
+        ));
+      end if;
+      if v_fresh > 0 and (v_balance <= 0 or v_balance < v_minutes * v_fresh) then
+        perform public.call_batch_refuse('balance', format(
+          '%s balance insufficient: %s minutes left, %s needed for %s numbers.',
+          case when v_account = 'pro' then 'Pro' else 'Trial' end, round(v_balance, 2), v_minutes * v_fresh, v_fresh
+        ));
+      end if;
+
+      select c.names, c.contacts into v_names, v_contacts
+      from public.call_batch_contacts(v_user, v_new.raws, v_new.e164s, v_new.names, v_new.contacts) c;
+      if v_given is not null then
+        v_campaign := v_given;
+      elsif v_fresh = 0 then
+        null;
+      elsif public.call_batch_text(p_request -> 'campaign_name') is not null then
+        select c.id, c.joined into v_campaign, v_joined
+        from public.call_batch_campaign(
+          v_user, public.call_batch_text(p_request -> 'campaign_name'), v_prompt, v_added, v_retry, v_since
+        ) c;
+      else
+        v_campaign := null;
+      end if;
+
+      -- Without a wish of the request the owner's defaults hold, asked once for all rows; without those the queue's.
+      if v_retry -> 'enabled' = 'true' then
+        select public.call_batch_whole(v_retry -> 'max_attempts') as more,
+          60 * public.call_batch_whole(v_retry -> 'interval_minutes') as seconds
+        into v_again;
+      elsif pg_catalog.to_regprocedure('public.call_retry_of(uuid,uuid)') is not null then
+        select r.more, r.seconds into v_again
+        from public.call_retry_of(v_user, case when v_fresh > 0 then v_campaign else v_given end) r;
+      else
+        select null::integer as more, null::integer as seconds into v_again;
+      end if;
+
+      with added as (
+        insert into public.call_queue (
+          user_id, phone_number, customer_name, campaign_id, contact_id, prompt_id, idsale, max_attempts, retry_seconds,
+          metadata
+        )
+        select v_user, w.raw, coalesce(w.name, left(public.call_batch_text(p_request -> 'customer_name'), 1000)),
+          case when v_fresh > 0 then v_campaign else v_given end, w.contact, v_prompt, nullif(w.idsale, ''),
+          1 + v_again.more, v_again.seconds,
+          jsonb_build_object('batch_id', v_id::text)
+        from unnest(v_new.raws, v_names, v_contacts, v_new.idsales) with ordinality w (raw, name, contact, idsale, place)
+        order by w.place
+        returning id, phone_number, outcome, ended_reason
+      )
+      select v_stands || coalesce(
+        jsonb_object_agg(n.key, jsonb_build_array(a.id, case when a.outcome is not null then a.ended_reason end)), '{}'
+      ), count(*) filter (where a.outcome is null), count(*)
+      into v_stands, v_fresh, v_added
+      from unnest(v_new.raws, v_new.keys) n (raw, key)
+      join added a on a.phone_number = n.raw;
+      if (v_added, v_fresh) is distinct from (v_new.rows::integer, v_new.fresh::integer) then
+        raise exception 'call_queue took % rows and % to dial instead of % and %',
+          v_added, v_fresh, v_new.rows, v_new.fresh;
+      end if;
+      if v_joined then
+        -- Last, as the outcomes of its calls wait for whoever holds this row.
+        update public.campaigns c
+        set total_numbers = coalesce(c.total_numbers, 0) + v_added,
+          status = case c.status when 'paused' then c.status else 'in_progress' end,
+          updated_at = clock_timestamp()
+        where c.id = v_campaign;
+      end if;
+    end if;
+
+    select count(*) filter (where t.result = 'queued') as queued, count(*) filter (where t.result = 'returned') as returned,
+      count(*) filter (where t.result = 'refused') as refused, count(*) filter (where t.result = 'duplicate') as duplicates,
+      (array_agg(t.reason order by t.place) filter (where t.result = 'refused'))[1] as reason,
+      jsonb_agg(
+        jsonb_build_object(
+          'index', t.place - 1, 'number', t.raw, 'result', t.result, 'row_id', t.row_id, 'e164', t.e164,
+          'reason', case when t.result = 'refused' then t.reason end,
+          'of', case when t.result = 'duplicate' then t.first - 1 end
+        )
+        order by t.place
+      ) as items
+    into v_queued, v_returned, v_refused, v_duplicates, v_reason, v_items
+    from (
+      select s.place, s.first, s.raw, s.e164, r.value -> 0 as row_id, r.value ->> 1 as reason,
+        case
+          when s.place <> s.first then 'duplicate'
+          when r.value ->> 1 is not null then 'refused'
+          when n.key is not null then 'queued'
+          else 'returned'
+        end as result
+      from unnest(v_sent.raws, v_sent.e164s, v_sent.keys, v_sent.firsts) with ordinality s (raw, e164, key, first, place)
+      join jsonb_each(v_stands) r on r.key = s.key
+      left join unnest(v_keys) n (key) on n.key = s.key
+    ) t;
+    if v_queued + v_returned = 0 then
+      v_code := 'nothing_queued';
+      v_error := format('No number could be queued: %s.', v_reason);
+    end if;
+  exception
+    when sqlstate 'CB000' then
+      get stacked diagnostics v_error = message_text, v_code = pg_exception_detail;
+      v_stands := null;
+      v_campaign := v_given;
+    when lock_not_available or deadlock_detected or serialization_failure then
+      -- PostgREST runs a transaction that fails so again, for ever.
+      return public.call_batch_reply('busy', v_busy, jsonb_build_object('user_id', v_user));
+  end;
+
+  if v_code is null or v_code not in ('rate_requests', 'rate_numbers', 'busy') then
+    if v_first.id is null then
+      insert into public.call_batches (
+        id, created_at, user_id, code, campaign_id, prompt_id, source, auth, origin, total, queued, returned, refused,
+        duplicates, added, asked, fingerprint, stands_for
+      )
+      values (
+        v_id, v_now, v_user, v_code, v_campaign, v_prompt, v_source, v_auth,
+        left(public.call_batch_text(p_request -> 'origin'), 200), v_total, v_queued,
+        v_returned, v_refused, v_duplicates,
+        case when v_stands is null then 0 else v_added end, coalesce(v_asked, ''),
+        case when v_stands is not null then v_fingerprint end, v_stands
+      );
+    end if;
+    delete from public.call_batches b
+    where b.id = any (array(
+      select o.id from public.call_batches o
+      where o.created_at < v_now - interval '1 day'
+      order by o.created_at
+      limit 100
+      for update skip locked
+    ));
+  end if;
+  -- What the browser made for nothing.
+  if v_given is not null and (v_code is not null or v_queued = 0) then
+    perform public.call_batch_end_empty(
+      v_user, v_given, case when v_stands is null then 'failed' else 'completed' end, v_since
+    );
+  end if;
+  return public.call_batch_reply(v_code, v_error, jsonb_build_object(
+    'repeated', v_first.id is not null,
+    'batch_id', case when v_stands is not null then v_id end,
+    'user_id', v_user,
+    'account_type', v_account,
+    'balance', v_balance,
+    'prompt_id', v_prompt,
+    'campaign_id', v_campaign,
+    'campaign_name', (select c.campaign_name from public.campaigns c where c.id = v_campaign),
+    'counts', jsonb_build_object(
+      'total', v_total, 'queued', v_queued, 'returned', v_returned,
+      'refused', v_refused, 'duplicates', v_duplicates
+    ),
+    'items', coalesce(v_items, '[]')
+  ));
+end
+$$;
+comment on function public.call_batch_v1 is
+  'One batch request of the app: checks it, makes its campaign and rows, all or nothing. See docs/batch.md.';
+
+-- Who may ask: the secret key only. Helpers are for our own functions, which run as their owner.
+do $$
+declare
+  v_function text;
+begin
+  revoke all on public.call_batches from public, anon, authenticated;
+  grant select, insert, update, delete on public.call_batches to service_role;
+  foreach v_function in array array[
+    'call_batch_refuse(text,text)', 'call_batch_text(jsonb)', 'call_batch_whole(jsonb)', 'call_batch_uuid(jsonb)',
+    'call_batch_check(jsonb)', 'call_batch_user(jsonb)', 'call_batch_limit(integer,text)',
+    'call_batch_campaign(uuid,text,uuid,integer,jsonb,timestamptz)', 'call_batch_end_empty(uuid,uuid,text,timestamptz)',
+    'call_batch_items(jsonb)', 'call_batch_contacts(uuid,text[],text[],text[],uuid[])',
+    'call_batch_reply(text,text,jsonb)', 'call_batch_v1(jsonb)'
+  ] loop
+    execute format('revoke all on function public.%s from public, anon, authenticated, service_role', v_function);
+    if v_function like '%\_v1(%' then
+      execute format('grant execute on function public.%s to service_role', v_function);
+    end if;
+  end loop;
+end
+$$;
+
+-- PostgREST shall see the function at once.
+notify pgrst, 'reload schema';
+
+-- ---- 20261125001300_call_campaigns.sql
+
+-- Campaigns of the app: their counters, when one is completed, what a pause and a deletion mean for the queue. And the
+-- clocks of queued rows, which stand while their campaign or their user is paused.
+--
+-- Nobody waits for a row of `campaigns` here, and nobody who changes one waits for us: the app's edit leaves a note, and so
+-- does each row of the queue that ends. The notes of a request are added up and written once, at its very end and in its
+-- own transaction (call_campaigns_told), so that a campaign of 10,000 is no row that all calls queue up for.
+
+alter table public.call_lanes add column if not exists halted boolean not null default false;
+comment on column public.call_lanes.halted is 'Paused because its campaign is; ends with that pause.';
+create index if not exists call_lanes_halted_idx on public.call_lanes (user_id, served) where halted;
+
+alter table public.call_queue add column if not exists clock_at timestamptz;
+comment on column public.call_queue.clock_at is 'Pauses up to then are counted into expires_at.';
+
+-- Rows of a campaign that are not final, and the numbers that were answered in it. Both say that there is a campaign, so
+-- that no question about users and lanes is ever answered through them. Answered is what call_logs shows as answered.
+create index if not exists call_queue_campaign_open_idx
+  on public.call_queue (campaign_id) where campaign_id is not null and status in ('queued', 'dialing', 'talking');
+create index if not exists call_queue_campaign_answered_idx
+  on public.call_queue (campaign_id, e164)
+  where campaign_id is not null and status = 'done' and outcome in ('answered', 'ai_failed');
+
+create table if not exists public.call_campaign_news (
+  id bigint generated always as identity primary key,
+  campaign_id uuid not null,
+  answered integer not null default 0,
+  unanswered integer not null default 0,
+  retries integer not null default 0,
+  ended boolean not null default false
+);
+create index if not exists call_campaign_news_campaign_idx on public.call_campaign_news (campaign_id);
+comment on table public.call_campaign_news is 'What happened to campaigns and is not written to them yet; empty most of the time.';
+comment on column public.call_campaign_news.retries is 'Highest attempt so far - 1.';
+comment on column public.call_campaign_news.ended is 'A row ended: it may have been the last one.';
+
+create table if not exists public.call_pauses (
+  id bigint generated always as identity primary key,
+  user_id uuid,
+  campaign_id uuid,
+  began timestamptz not null,
+  ended timestamptz,
+  check (num_nonnulls(user_id, campaign_id) = 1)
+);
+create index if not exists call_pauses_user_idx on public.call_pauses (user_id, began) where user_id is not null;
+create index if not exists call_pauses_campaign_idx
+  on public.call_pauses (campaign_id, began) where campaign_id is not null;
+comment on table public.call_pauses is
+  'When a campaign, or a user in call_tenants, was paused: for so long the clocks of their queued rows stand.';
+
+create table if not exists public.call_campaigns_gone (
+  campaign_id uuid primary key,
+  gone_at timestamptz not null default now()
+);
+comment on table public.call_campaigns_gone is 'Deleted campaigns: what is queued for them is canceled, whenever it came.';
+
+-- What is paused already.
+insert into public.call_pauses (campaign_id, began)
+select c.id, clock_timestamp() from public.campaigns c
+where c.status = 'paused'
+  and not exists (select from public.call_pauses p where p.campaign_id = c.id and p.ended is null);
+insert into public.call_pauses (user_id, began)
+select t.user_id, clock_timestamp() from public.call_tenants t
+where t.paused and not exists (select from public.call_pauses p where p.user_id = t.user_id and p.ended is null);
+
+-- In PL/pgSQL, as a claim asks for each lane: it keeps its plans.
+create or replace function public.call_campaign_gone(p_campaign uuid)
+returns boolean
+language plpgsql stable security definer
+set search_path = ''
+as $$
+begin
+  return exists (select from public.call_campaigns_gone g where g.campaign_id = p_campaign);
+end
+$$;
+
+-- True if nothing of this campaign may be dialed now. What no campaign stands behind may.
+create or replace function public.call_campaign_stands(p_campaign uuid)
+returns boolean
+language plpgsql stable security definer
+set search_path = ''
+as $$
+begin
+  return exists (select from public.campaigns c where c.id = p_campaign and c.status = 'paused')
+    or exists (select from public.call_campaigns_gone g where g.campaign_id = p_campaign);
+end
+$$;
+
+-- True if this number was answered in a call of this campaign: then it is not tried again.
+create or replace function public.call_number_answered(p_campaign uuid, p_e164 text)
+returns boolean
+language plpgsql stable security definer
+set search_path = ''
+as $$
+begin
+  return exists (
+    select from public.call_queue q
+    where q.campaign_id = p_campaign and q.e164 = p_e164
+      and q.status = 'done' and q.outcome in ('answered', 'ai_failed')
+  );
+end
+$$;
+
+-- 1. The clock ---------------------------------------------------------------------------------------------------------
+
+-- Asked when a queued row has come to its end by the clock: if its campaign or its user was paused meanwhile it gets that
+-- time back, and the answer is true. An instant that the inserter gave stands, and 30 days after the insert everything ends.
+create or replace function public.call_clock_stood(p_row public.call_queue, p_now timestamptz)
+returns boolean
+language plpgsql volatile security definer
+set search_path = ''
+as $$
+declare
+  v_latest constant timestamptz := p_row.created_at + interval '30 days';
+  -- A row that is paused is looked at again after an hour at the earliest: paused a minute before its end it
+  -- would be looked at every minute. If the pause ends within that hour, the row ends later by what is left of it.
+  v_step constant interval := '1 hour';
+  -- The clock runs for a day (call_queue_before_insert, call_settle).
+  v_from timestamptz := greatest(p_row.expires_at - interval '24 hours', p_row.clock_at);
+  v_expires_at timestamptz := p_row.expires_at;
+  v_counted timestamptz := v_from;
+  v_standing boolean := false;
+  v_pause record;
+begin
+  if p_row.expires_fixed then
+    return false;
+  end if;
+  for v_pause in
+    select greatest(p.began, v_from) as began, p.ended
+    from public.call_pauses p
+    where p.campaign_id = p_row.campaign_id and p.began < p_now and (p.ended is null or p.ended > v_from)
+    union all
+    select greatest(p.began, v_from), p.ended
+    from public.call_pauses p
+    where p.user_id = p_row.user_id and p.began < p_now and (p.ended is null or p.ended > v_from)
+    order by began
+  loop
+    -- Where both were paused at once, that time counts once.
+    v_pause.began := greatest(v_pause.began, v_counted);
+    exit when v_pause.began >= v_expires_at;
+    v_standing := v_standing or v_pause.ended is null;
+    v_pause.ended := coalesce(v_pause.ended, p_now);
+    if v_pause.ended > v_pause.began then
+      v_expires_at := v_expires_at + (v_pause.ended - v_pause.began);
+      v_counted := v_pause.ended;
+    end if;
+  end loop;
+  v_from := p_now;
+  if v_standing and v_expires_at < p_now + v_step then
+    v_from := p_now + (p_now + v_step - v_expires_at);
+    v_expires_at := p_now + v_step;
+  end if;
+  v_expires_at := least(v_expires_at, v_latest);
+  if v_expires_at <= p_now then
+    return false;
+  end if;
+  update public.call_queue set expires_at = v_expires_at, clock_at = v_from, updated_at = p_now where id = p_row.id;
+  return true;
+end
+$$;
+
+-- 2. What happens to campaigns -----------------------------------------------------------------------------------------
+
+-- The app pauses, resumes, deletes. It must never wait for us nor fail because of us.
+create or replace function public.call_campaign_changed()
+returns trigger
+language plpgsql security definer
+set search_path = ''
+as $$
+begin
+  if tg_op = 'DELETE' then
+    insert into public.call_campaigns_gone (campaign_id) values (old.id) on conflict do nothing;
+    insert into public.call_campaign_news (campaign_id) values (old.id);
+    perform public.call_ring_bell();
+    return null;
+  elsif tg_op = 'INSERT' then
+    delete from public.call_campaigns_gone where campaign_id = new.id;
+  end if;
+  if new.status = 'paused' then
+    insert into public.call_pauses (campaign_id, began) values (new.id, clock_timestamp());
+  elsif tg_op = 'UPDATE' then
+    update public.call_pauses set ended = clock_timestamp() where campaign_id = new.id and ended is null;
+    insert into public.call_arrivals (user_id, lane, due_at) values (new.user_id, new.id, clock_timestamp());
+    perform public.call_ring_bell();
+  end if;
+  return null;
+exception
+  when others then
+    raise warning 'the call queue was not told of campaign %: %', coalesce(new.id, old.id), sqlerrm;
+    return null;
+end
+$$;
+
+-- A user paused by hand.
+create or replace function public.call_tenant_changed()
+returns trigger
+language plpgsql security definer
+set search_path = ''
+as $$
+begin
+  if tg_op <> 'DELETE' and new.paused then
+    insert into public.call_pauses (user_id, began) values (new.user_id, clock_timestamp());
+  else
+    update public.call_pauses set ended = clock_timestamp() where user_id = old.user_id and ended is null;
+  end if;
+  return null;
+end
+$$;
+
+create or replace trigger call_tenant_added
+  after insert on public.call_tenants
+  for each row when (new.paused) execute function public.call_tenant_changed();
+
+create or replace trigger call_tenant_paused
+  after update of paused on public.call_tenants
+  for each row when (old.paused <> new.paused) execute function public.call_tenant_changed();
+
+create or replace trigger call_tenant_deleted
+  after delete on public.call_tenants
+  for each row when (old.paused) execute function public.call_tenant_changed();
+
+create or replace trigger call_campaign_added
+  after insert on public.campaigns
+  for each row execute function public.call_campaign_changed();
+
+create or replace trigger call_campaign_paused
+  after update of status on public.campaigns
+  for each row
+  when ((old.status = 'paused') is distinct from (new.status = 'paused'))
+  execute function public.call_campaign_changed();
+
+create or replace trigger call_campaign_deleted
+  after delete on public.campaigns
+  for each row execute function public.call_campaign_changed();
+
+-- 3. What happens to their rows ----------------------------------------------------------------------------------------
+
+-- A row ended, ended otherwise than was known, is queued again, moved to another campaign, or deleted. An ended row that
+-- is deleted leaves the counters as they are: it is tidied away, and the person was called all the same.
+create or replace function public.call_queue_news()
+returns trigger
+language plpgsql security definer
+set search_path = ''
+as $$
+declare
+  v_was boolean := old.status in ('done', 'canceled');
+  v_is boolean := coalesce(new.status in ('done', 'canceled'), false);
+  v_was_answered boolean := coalesce(old.outcome in ('answered', 'ai_failed'), false);
+  v_is_answered boolean := coalesce(new.outcome in ('answered', 'ai_failed'), false);
+begin
+  if tg_op = 'DELETE' then
+    insert into public.call_campaign_news (campaign_id, ended) values (old.campaign_id, true);
+    return null;
+  end if;
+  if old.campaign_id is not null and (v_was or old.campaign_id is distinct from new.campaign_id) then
+    insert into public.call_campaign_news (campaign_id, answered, unanswered, ended)
+    values (
+      old.campaign_id,
+      case when v_was and v_was_answered then -1 else 0 end,
+      case when v_was and not v_was_answered then -1 else 0 end,
+      old.campaign_id is distinct from new.campaign_id
+    );
+  end if;
+  if new.campaign_id is not null then
+    insert into public.call_campaign_news (campaign_id, answered, unanswered, retries, ended)
+    values (
+      new.campaign_id,
+      case when v_is and v_is_answered then 1 else 0 end,
+      case when v_is and not v_is_answered then 1 else 0 end,
+      greatest(new.attempts - 1, 0),
+      v_is
+    );
+  end if;
+  return null;
+end
+$$;
+
+create or replace trigger call_queue_news
+  after update on public.call_queue
+  for each row
+  when (
+    (old.campaign_id is not null or new.campaign_id is not null)
+    and (
+      (old.status in ('done', 'canceled')) is distinct from (new.status in ('done', 'canceled'))
+      or (new.status in ('done', 'canceled') and old.outcome is distinct from new.outcome)
+      or (new.status = 'queued' and old.status <> 'queued')
+      or old.campaign_id is distinct from new.campaign_id
+    )
+  )
+  execute function public.call_queue_news();
+
+create or replace trigger call_queue_deleted
+  after delete on public.call_queue
+  for each row
+  when (old.campaign_id is not null and old.status not in ('done', 'canceled'))
+  execute function public.call_queue_news();
+
+create or replace function public.call_queue_added()
+returns trigger
+language plpgsql security definer
+set search_path = ''
+as $$
+begin
+  insert into public.call_campaign_news (campaign_id, answered, unanswered, ended)
+  select a.campaign_id,
+    count(*) filter (where a.status in ('done', 'canceled') and a.outcome in ('answered', 'ai_failed')),
+    count(*) filter (where a.status in ('done', 'canceled') and a.outcome not in ('answered', 'ai_failed')),
+    bool_or(a.status in ('done', 'canceled'))
+  from added a
+  where a.campaign_id is not null
+  group by a.campaign_id;
+  return null;
+end
+$$;
+
+create or replace trigger call_queue_added
+  after insert on public.call_queue
+  referencing new table as added
+  for each statement execute function public.call_queue_added();
+
+-- Writes what is known of one campaign to it. A campaign that somebody holds is told the next time.
+create or replace function public.call_campaign_told(p_campaign uuid, p_now timestamptz)
+returns void
+language plpgsql volatile security definer
+set search_path = ''
+as $$
+declare
+  v_most constant integer := 500;
+  -- More than one edit by hand makes; less than half a second of work. What is left is told by the next request.
+  v_notes constant integer := 20000;
+  v_here boolean;
+  v_held boolean;
+  v_campaign record;
+  v_told record;
+  v_status text;
+begin
+  -- Not for update: that would wait for (and hold up) whoever only refers to the campaign.
+  select c.status, c.current_retry_count into v_campaign
+  from public.campaigns c
+  where c.id = p_campaign
+  for no key update skip locked;
+  v_here := found;
+  v_held := not v_here and exists (select from public.campaigns c where c.id = p_campaign);
+  if v_held and not public.call_at_work() then
+    return; -- The next request tells it; a new note here would only be heard again at once.
+  end if;
+  with taken as (
+    delete from public.call_campaign_news n
+    where n.id = any (array(
+      select m.id from public.call_campaign_news m where m.campaign_id = p_campaign limit v_notes for update skip locked
+    ))
+    returning n.answered, n.unanswered, n.retries, n.ended
+  )
+  select count(*) as news, coalesce(sum(t.answered), 0)::integer as answered,
+    coalesce(sum(t.unanswered), 0)::integer as unanswered, coalesce(max(t.retries), 0) as retries,
+    coalesce(bool_or(t.ended), false) as ended
+  into v_told
+  from taken t;
+  if v_told.news = 0 then
+    return;
+  elsif v_held then
+    -- As one note, behind those of the others.
+    insert into public.call_campaign_news (campaign_id, answered, unanswered, retries, ended)
+    values (p_campaign, v_told.answered, v_told.unanswered, v_told.retries, v_told.ended);
+    return;
+  elsif not v_here then
+    if not public.call_campaign_gone(p_campaign) then
+      return;
+    end if;
+    if public.call_at_work() then
+      update public.call_queue
+      set status = 'canceled', cancel_reason = coalesce(cancel_reason, 'its campaign was deleted'), updated_at = p_now
+      where id = any (array(
+        select q.id from public.call_queue q
+        where q.campaign_id = p_campaign and q.status = 'queued'
+        limit v_most
+        for update skip locked
+      ));
+    end if;
+    if exists (select from public.call_queue q where q.campaign_id = p_campaign and q.status = 'queued') then
+      insert into public.call_campaign_news (campaign_id) values (p_campaign);
+    end if;
+    return;
+  end if;
+
+  v_status := v_campaign.status;
+  if v_told.ended or v_status in ('pending', 'completed', 'failed') then
+    if exists (
+      select from public.call_queue q
+      where q.campaign_id = p_campaign and q.status in ('queued', 'dialing', 'talking')
+    ) then
+      v_status := case when v_status in ('pending', 'completed', 'failed') then 'in_progress' else v_status end;
+    elsif v_status <> 'failed' then
+      v_status := 'completed';
+    end if;
+  end if;
+  if v_told.answered <> 0 or v_told.unanswered <> 0 or v_status <> v_campaign.status
+    or v_told.retries > coalesce(v_campaign.current_retry_count, 0) then
+    update public.campaigns
+    set successful_calls = greatest(coalesce(successful_calls, 0) + v_told.answered, 0),
+      failed_calls = greatest(coalesce(failed_calls, 0) + v_told.unanswered, 0),
+      current_retry_count = greatest(coalesce(current_retry_count, 0), v_told.retries),
+      status = v_status, updated_at = p_now
+    where id = p_campaign;
+  end if;
+end
+$$;
+
+-- The same for all campaigns of which there is news. What fails is tried again with the next request, and harms nobody.
+create or replace function public.call_campaigns_told(p_now timestamptz)
+returns void
+language plpgsql volatile security definer
+set search_path = ''
+-- Plans made for an empty queue must not read it whole once it is full.
+set enable_seqscan = off
+set enable_bitmapscan = off
+as $$
+declare
+  v_campaign uuid;
+begin
+  for v_campaign in
+    select distinct n.campaign_id
+    from (select m.campaign_id from public.call_campaign_news m order by m.id limit 20000) n
+  loop
+    begin
+      perform public.call_campaign_told(v_campaign, p_now);
+    exception
+      when others then
+        raise warning 'campaign % was not told what became of its calls: %', v_campaign, sqlerrm;
+    end;
+  end loop;
+end
+$$;
+
+-- Edits by hand: told when their transaction ends. Not sooner, as whoever holds a campaign and goes on to want another
+-- row may meet somebody who does it the other way round. What changes no figure is left to the next request.
+create or replace function public.call_campaign_heard()
+returns trigger
+language plpgsql security definer
+set search_path = ''
+set enable_seqscan = off
+set enable_bitmapscan = off
+as $$
+begin
+  -- One note speaks for all that its campaign has.
+  if exists (select from public.call_campaign_news n where n.id = new.id) then
+    perform public.call_campaign_told(new.campaign_id, clock_timestamp());
+  end if;
+  return null;
+exception
+  when others then
+    raise warning 'campaign % was not told what became of its calls: %', new.campaign_id, sqlerrm;
+    return null;
+end
+$$;
+
+drop trigger if exists call_campaign_heard on public.call_campaign_news;
+create constraint trigger call_campaign_heard
+  after insert on public.call_campaign_news
+  deferrable initially deferred
+  for each row
+  when (
+    (new.ended or new.answered <> 0 or new.unanswered <> 0)
+    and coalesce(current_setting('mikopbx_adapter.at_work', true), '') <> 'on'
+  )
+  execute function public.call_campaign_heard();
+
+-- Looks at lanes of one user that stand with their campaigns: those that go on are dialed again, those of deleted
+-- campaigns are forgotten once they are empty. A few at a time, the one that waited longest first.
+create or replace function public.call_lanes_resume(p_user uuid)
+returns void
+language plpgsql volatile security definer
+set search_path = ''
+as $$
+declare
+  v_most constant integer := 50;
+  v_lane uuid;
+begin
+  foreach v_lane in array array(
+    select l.lane from public.call_lanes l where l.user_id = p_user and l.halted order by l.served limit v_most
+  ) loop
+    if not public.call_campaign_stands(v_lane) then
+      update public.call_lanes set halted = false, paused = false, ready = true, wake_at = null
+      where user_id = p_user and lane = v_lane;
+    elsif public.call_campaign_gone(v_lane) and public.call_lane_due(p_user, v_lane) is null then
+      delete from public.call_lanes where user_id = p_user and lane = v_lane;
+    else
+      update public.call_lanes set served = nextval('public.call_turn') where user_id = p_user and lane = v_lane;
+    end if;
+  end loop;
+end
+$$;
+
+-- 4. Who may -----------------------------------------------------------------------------------------------------------
+
+alter table public.call_campaign_news enable row level security;
+alter table public.call_pauses enable row level security;
+alter table public.call_campaigns_gone enable row level security;
+
+do $$
+declare
+  v_name text;
+begin
+  foreach v_name in array array['call_campaign_news', 'call_pauses', 'call_campaigns_gone'] loop
+    execute format('revoke all on public.%I from public, anon, authenticated', v_name);
+    execute format('grant select, insert, update, delete on public.%I to service_role', v_name);
+  end loop;
+  foreach v_name in array array['call_campaign_news_id_seq', 'call_pauses_id_seq'] loop
+    execute format('revoke all on public.%I from public, anon, authenticated', v_name);
+    execute format('grant usage, select on sequence public.%I to service_role', v_name);
+  end loop;
+  foreach v_name in array array[
+    'call_campaign_gone(uuid)', 'call_campaign_stands(uuid)',
+    'call_number_answered(uuid,text)', 'call_clock_stood(public.call_queue,timestamptz)', 'call_campaign_changed()', 'call_tenant_changed()',
+    'call_queue_news()', 'call_queue_added()', 'call_campaign_heard()', 'call_campaign_told(uuid,timestamptz)',
+    'call_campaigns_told(timestamptz)', 'call_lanes_resume(uuid)'
+  ] loop
+    execute format('revoke all on function public.%s from public, anon, authenticated, service_role', v_name);
+  end loop;
+end
+$$;
+
+notify pgrst, 'reload schema';
+
+-- ---- 20261125001400_call_retry.sql
+
+-- How often a person is tried again who was not reached. A row of call_queue that says it itself (max_attempts,
+-- retry_seconds) is left alone; else its campaign's own fields count if they are switched on, then the user's row of
+-- call_retries, then the row for all. Which outcomes are tried again at all says call_outcomes.
+
+create table if not exists public.call_retries (
+  user_id uuid primary key default '00000000-0000-0000-0000-000000000000',
+  retry_enabled boolean not null default true,
+  retry_interval_minutes integer not null default 30 check (retry_interval_minutes between 0 and 43200),
+  max_retry_attempts integer not null default 3 check (max_retry_attempts between 0 and 99)
+);
+comment on table public.call_retries is
+  'Retries of rows that do not say it themselves: one row for each user, and one for all who have none. Empty: no retries.';
+comment on column public.call_retries.user_id is 'The user; zeros for all who have no row of their own.';
+comment on column public.call_retries.retry_enabled is 'False: the row is tried once, whatever the other columns say.';
+comment on column public.call_retries.retry_interval_minutes is 'Wait after a call that did not reach the person.';
+comment on column public.call_retries.max_retry_attempts is 'That many more calls after the first.';
+
+-- Null is "not said" (call_queue_apply_retry), so these columns have no default of their own.
+alter table public.call_queue alter column max_attempts drop default;
+alter table public.call_queue alter column retry_seconds drop default;
+comment on column public.call_queue.max_attempts is
+  'Calls that may spend a try of the person: 1 + retries. Without it: by the campaign, then by call_retries, else 1.';
+comment on column public.call_queue.retry_seconds is
+  'Wait between such calls. Without it: by the campaign, then by call_retries, else 1800.';
+
+create or replace function public.call_retry_of(p_user uuid, p_campaign uuid, out more integer, out seconds integer)
+language plpgsql stable security definer
+set search_path = ''
+as $$
+declare
+  v_found record;
+begin
+  -- The app's columns know no bounds; ours do, and a row must not be blocked for them.
+  select least(greatest(coalesce(c.max_retry_attempts, 3), 0), 99) as more,
+    least(greatest(coalesce(c.retry_interval_minutes, 30), 0), 43200) * 60 as seconds
+  into v_found
+  from public.campaigns c
+  where c.id = p_campaign and c.retry_enabled;
+  if not found then
+    select case when r.retry_enabled then r.max_retry_attempts else 0 end as more,
+      r.retry_interval_minutes * 60 as seconds
+    into v_found
+    from public.call_retries r
+    where r.user_id in (p_user, '00000000-0000-0000-0000-000000000000')
+    order by r.user_id = p_user desc
+    limit 1;
+  end if;
+  more := coalesce(v_found.more, 0);
+  seconds := coalesce(v_found.seconds, 1800);
+end
+$$;
+
+create or replace function public.call_queue_apply_retry()
+returns trigger
+language plpgsql security definer
+set search_path = ''
+as $$
+declare
+  v_retry record;
+begin
+  select * into v_retry from public.call_retry_of(new.user_id, new.campaign_id);
+  new.max_attempts := coalesce(new.max_attempts, 1 + v_retry.more);
+  new.retry_seconds := coalesce(new.retry_seconds, v_retry.seconds);
+  return new;
+end
+$$;
+
+-- By its name before call_queue_before_insert, which checks the values.
+create or replace trigger call_queue_apply_retry
+  before insert on public.call_queue
+  for each row
+  when (new.max_attempts is null or new.retry_seconds is null)
+  execute function public.call_queue_apply_retry();
+
+alter table public.call_retries enable row level security;
+
+do $$
+declare
+  v_name text;
+begin
+  revoke all on public.call_retries from public, anon, authenticated;
+  grant select, insert, update, delete on public.call_retries to service_role;
+  foreach v_name in array array['call_retry_of(uuid,uuid)', 'call_queue_apply_retry()'] loop
+    execute format('revoke all on function public.%s from public, anon, authenticated, service_role', v_name);
+  end loop;
+end
+$$;
+
+notify pgrst, 'reload schema';
+
+-- ---- 20261125001500_call_minutes.sql
+
+-- What the app shows of our calls beside their rows (the campaign's name, one row a person), and the minutes of its users.
+
+-- 1. The Campaign column ---------------------------------------------------------------------------------------------
+
+-- The app's table of calls embeds `campaigns(campaign_name)`. PostgREST takes this function for that relationship, so the
+-- column is filled without a foreign key, which would make the embed ambiguous and the table fail. It reads as whoever
+-- asks: policies of campaigns stand.
+create or replace function public.campaigns(public.call_logs)
+returns setof public.campaigns
+language sql stable rows 1
+set search_path = ''
+as $$
+  select c.* from public.campaigns c where c.id = $1.campaign_id
+$$;
+comment on function public.campaigns(public.call_logs) is
+  'The campaign of a call, for PostgREST: campaigns(campaign_name) in a select of call_logs.';
+
+-- The app has these two, and never wrote them: tries spent before a call.
+alter table public.call_logs
+  add column if not exists retry_count integer default 0,
+  add column if not exists is_retry boolean default false;
+
+-- 2. One row a person -------------------------------------------------------------------------------------------------
+
+alter table public.call_queue add column if not exists spent_call uuid;
+comment on column public.call_queue.spent_call is 'Last call of this row whose call_logs row stays.';
+
+-- LOG_ROWS=person: the call_logs row of an earlier call of a person goes into the metadata of the later one, whole. Not
+-- one that ended as unknown, for it may still be told how it ended; nor one that somebody holds or that others refer to.
+create or replace function public.call_log_fold(p_earlier uuid, p_call uuid, p_now timestamptz)
+returns void
+language plpgsql volatile security definer
+set search_path = ''
+as $$
+declare
+  v_old public.call_logs;
+  v_new record;
+begin
+  select * into v_old from public.call_logs l where l.call_id = p_earlier::text limit 1 for update skip locked;
+  if not found or v_old.metadata ->> 'outcome' = 'unknown' then
+    return;
+  end if;
+  select l.id, l.metadata into v_new from public.call_logs l where l.call_id = p_call::text limit 1 for update skip locked;
+  if not found then
+    return;
+  end if;
+  delete from public.call_logs where id = v_old.id;
+  update public.call_logs
+  set updated_at = p_now,
+    metadata = public.call_merged(v_new.metadata, jsonb_build_object(
+      'earlier_calls', coalesce(v_old.metadata -> 'earlier_calls', '[]') || jsonb_build_object(
+        'call_id', v_old.call_id, 'start_time', v_old.start_time, 'status', v_old.status, 'duration', v_old.duration,
+        'outcome', v_old.metadata -> 'outcome', 'ended_reason', v_old.metadata -> 'ended_reason',
+        'handler_status', v_old.metadata -> 'handler_status', 'transcript', v_old.transcript,
+        'recording_url', v_old.recording_url, 'stage_reached', v_old.stage_reached, 'details', v_old.details,
+        'cost', v_old.cost, 'captured_data', nullif(v_old.captured_data, '{}'),
+        'end_of_call_report', v_old.end_of_call_report
+      )
+    ))
+  where id = v_new.id;
+exception
+  when foreign_key_violation then null;
+end
+$$;
+
+create or replace function public.call_queue_before_spent()
+returns trigger
+language plpgsql security definer
+set search_path = ''
+as $$
+begin
+  if old.spent_call <> new.call_id and current_setting('mikopbx_adapter.log_rows', true) = 'person' then
+    perform public.call_log_fold(old.spent_call, new.call_id, clock_timestamp());
+  end if;
+  new.spent_call := new.call_id;
+  return new;
+end
+$$;
+
+-- A call has ended and its call_logs row stays: it spent a try, or it was the last one.
+drop trigger if exists call_queue_before_spent on public.call_queue;
+create trigger call_queue_before_spent
+  before update on public.call_queue
+  for each row
+  when (
+    old.status in ('dialing', 'talking') and new.call_id is not null
+    and (new.status = 'done' or (new.status = 'queued' and new.attempts > old.attempts))
+  )
+  execute function public.call_queue_before_spent();
+
+-- 3. Minutes ------------------------------------------------------------------------------------------------------------
+
+-- Who charges is fixed at the claim by the adapter's setting BILLING, and stays so when the setting changes during a call.
+alter table public.call_queue add column if not exists billing_step integer;
+alter table public.call_queue add column if not exists minutes_before jsonb;
+comment on column public.call_queue.billing_step is
+  'Talk of this call is charged in steps of so many seconds; null: the AI handler charges (BILLING=off).';
+comment on column public.call_queue.minutes_before is
+  'BILLING=off: balances of the user before the call, to see whether anybody charges.';
+
+alter table public.call_settings add column if not exists unbilled integer not null default 0;
+comment on column public.call_settings.unbilled is
+  'BILLING=off: answered calls in a row that changed no balance of their user; not counted further than 5.';
+
+do $$
+begin
+  if not exists (
+    select from pg_catalog.pg_attribute a
+    where a.attrelid = 'public.call_outcomes'::regclass and a.attname = 'charged' and not a.attisdropped
+  ) then
+    alter table public.call_outcomes add column charged boolean not null default false;
+    -- Somebody or something talked with the AI. Not what our side dropped at once, nor what nobody saw the end of.
+    update public.call_outcomes set charged = true where outcome in ('answered', 'voicemail', 'canceled');
+  end if;
+end
+$$;
+comment on column public.call_outcomes.charged is 'BILLING=minutes: talk of such calls is charged. Ringing never is.';
+
+create table if not exists public.call_charges (
+  call_id uuid primary key,
+  user_id uuid not null,
+  talk_seconds integer not null,
+  minutes numeric(10, 2) not null,
+  account text,
+  taken numeric(10, 2),
+  charged_at timestamptz,
+  try_at timestamptz not null,
+  problem text,
+  created_at timestamptz not null
+);
+comment on table public.call_charges is 'BILLING=minutes: what each call cost its user, once per call.';
+comment on column public.call_charges.talk_seconds is 'Seconds from answer to end.';
+comment on column public.call_charges.minutes is 'The same in minutes, rounded up to full steps; added to total_minutes_used.';
+comment on column public.call_charges.account is 'trial or pro: the balance it was taken from.';
+comment on column public.call_charges.taken is 'Minutes taken from the balance: fewer than minutes if there were no more.';
+comment on column public.call_charges.charged_at is 'When; null while it is still to be done.';
+comment on column public.call_charges.try_at is 'Tried from this instant on.';
+comment on column public.call_charges.problem is 'Why it was not charged (yet), in words.';
+create index if not exists call_charges_due_idx on public.call_charges (try_at) where charged_at is null;
+
+-- Step of the adapter that asks (call_sync_v1); null: it charges nothing.
+create or replace function public.call_billing_step()
+returns integer
+language sql stable
+set search_path = ''
+as $$
+  select nullif(current_setting('mikopbx_adapter.billing_step', true), '')::integer
+$$;
+
+-- Balances of a user as they are now, whatever the columns; null if there is none to look at.
+create or replace function public.call_minutes_of(p_user uuid)
+returns jsonb
+language plpgsql stable security definer
+set search_path = ''
+as $$
+declare
+  v_user jsonb;
+begin
+  if pg_catalog.to_regclass('public.users') is null then
+    return null;
+  end if;
+  select to_jsonb(u) into v_user from public.users u where u.id = p_user;
+  return (
+    select jsonb_object_agg(b.key, b.value) from jsonb_each(v_user) b
+    where b.key in ('trial_balance_minutes', 'pro_balance_minutes', 'total_minutes_used', 'credits_balance')
+  );
+exception
+  when others then
+    return null; -- Another kind of table of that name; a claim must not fail of it.
+end
+$$;
+
+-- Takes what is due for one call from its user's balance: both figures in one update, or none. Never waits for the
+-- user's row; if somebody holds it, the sweep comes again.
+create or replace function public.call_charge_take(p_call uuid, p_now timestamptz)
+returns void
+language plpgsql volatile security definer
+set search_path = ''
+as $$
+declare
+  v_due public.call_charges;
+  v_user record;
+  v_pro boolean;
+  v_balance numeric;
+begin
+  select * into v_due from public.call_charges c where c.call_id = p_call and c.charged_at is null for update skip locked;
+  if not found then
+    return;
+  end if;
+  if pg_catalog.to_regclass('public.users') is null then
+    update public.call_charges set charged_at = p_now, taken = 0, problem = 'there is no table users' where call_id = p_call;
+    return;
+  end if;
+  begin
+    select u.account_type, u.trial_balance_minutes, u.pro_balance_minutes into v_user
+    from public.users u
+    where u.id = v_due.user_id
+    for no key update skip locked;
+    if not found then
+      if exists (select from public.users u where u.id = v_due.user_id) then
+        update public.call_charges
+        set try_at = p_now + interval '2 seconds', problem = 'the row of the user is held by another session'
+        where call_id = p_call;
+      else
+        update public.call_charges set charged_at = p_now, taken = 0, problem = 'there is no such user' where call_id = p_call;
+      end if;
+      return;
+    end if;
+    v_pro := v_user.account_type is not distinct from 'pro';
+    v_balance := coalesce(case when v_pro then v_user.pro_balance_minutes else v_user.trial_balance_minutes end, 0);
+    -- A balance below zero is none of ours: it stays.
+    v_balance := greatest(v_balance, 0) - greatest(v_balance - v_due.minutes, 0);
+    update public.users
+    set trial_balance_minutes = case when v_pro then trial_balance_minutes else coalesce(trial_balance_minutes, 0) - v_balance end,
+      pro_balance_minutes = case when v_pro then coalesce(pro_balance_minutes, 0) - v_balance else pro_balance_minutes end,
+      total_minutes_used = coalesce(total_minutes_used, 0) + v_due.minutes,
+      updated_at = p_now
+    where id = v_due.user_id;
+    update public.call_charges
+    set charged_at = p_now, taken = v_balance, account = case when v_pro then 'pro' else 'trial' end, problem = null
+    where call_id = p_call;
+  exception
+    when others then
+      update public.call_charges set try_at = p_now + interval '1 minute', problem = left(sqlerrm, 500) where call_id = p_call;
+  end;
+end
+$$;
+
+-- Charges one call, if its outcome is charged and somebody talked. Once per call id, whoever tells its end how often.
+create or replace function public.call_charge(
+  p_call uuid, p_user uuid, p_step integer, p_outcome text, p_talk_seconds integer, p_now timestamptz
+)
+returns void
+language plpgsql volatile security definer
+set search_path = ''
+as $$
+begin
+  if p_step is null or p_user is null or coalesce(p_talk_seconds, 0) <= 0
+    or not exists (select from public.call_outcomes o where o.outcome = p_outcome and o.charged) then
+    return;
+  end if;
+  insert into public.call_charges (call_id, user_id, talk_seconds, minutes, try_at, created_at)
+  values (
+    p_call, p_user, p_talk_seconds, round(ceil(p_talk_seconds::numeric / p_step) * p_step / 60, 2), p_now, p_now
+  )
+  on conflict (call_id) do nothing;
+  if found then
+    perform public.call_charge_take(p_call, p_now);
+  end if;
+end
+$$;
+
+-- BILLING=off: counts answered calls in a row after which no balance of their user had changed. Ten seconds after the end
+-- the AI handler has long had its turn.
+create or replace function public.call_unbilled(p_user uuid, p_before jsonb)
+returns void
+language plpgsql volatile security definer
+set search_path = ''
+as $$
+declare
+  v_same boolean := public.call_minutes_of(p_user) is not distinct from p_before;
+begin
+  perform from public.call_settings s
+  where case when v_same then s.unbilled < 5 else s.unbilled > 0 end
+  for update skip locked;
+  if found then
+    update public.call_settings set unbilled = case when v_same then unbilled + 1 else 0 end where only_row;
+  end if;
+end
+$$;
+
+-- The last word about a call was said. Whatever goes wrong here, the outcome is stored.
+create or replace function public.call_queue_after_end()
+returns trigger
+language plpgsql security definer
+set search_path = ''
+as $$
+declare
+  v_talk integer;
+begin
+  v_talk := (new.call_facts ->> 'talk_seconds')::integer;
+  if new.billing_step is not null then
+    perform public.call_charge(new.call_id, new.user_id, new.billing_step, new.last_outcome, v_talk, clock_timestamp());
+  elsif v_talk > 0 and new.last_outcome in ('answered', 'voicemail') then
+    perform public.call_unbilled(new.user_id, new.minutes_before);
+  end if;
+  return null;
+exception
+  when others then
+    raise warning 'call % was not charged: %', new.call_id, sqlerrm;
+    return null;
+end
+$$;
+
+drop trigger if exists call_queue_after_end on public.call_queue;
+create trigger call_queue_after_end
+  after update on public.call_queue
+  for each row
+  when (
+    (new.billing_step is not null or new.minutes_before is not null)
+    and new.call_id is not null and new.call_facts is not null and new.last_outcome is not null
+    and new.status in ('queued', 'done', 'canceled')
+    and (old.status in ('dialing', 'talking') or old.last_outcome is distinct from new.last_outcome)
+  )
+  execute function public.call_queue_after_end();
+
+-- The sweep: charges whose user was held, or that failed; returns what still goes wrong, in words.
+create or replace function public.call_charges_due(p_now timestamptz)
+returns jsonb
+language plpgsql volatile security definer
+set search_path = ''
+as $$
+declare
+  v_call uuid;
+  v_problem text;
+begin
+  for v_call in
+    select c.call_id from public.call_charges c
+    where c.charged_at is null and c.try_at <= p_now
+    order by c.try_at
+    limit 100
+    for update skip locked
+  loop
+    perform public.call_charge_take(v_call, p_now);
+    -- Merely held ones are tried again in seconds, and not worth a word.
+    select coalesce(v_problem, c.problem) into v_problem
+    from public.call_charges c
+    where c.call_id = v_call and (c.charged_at is not null or c.try_at >= p_now + interval '1 minute');
+  end loop;
+  return case
+    when v_problem is null then '[]'::jsonb
+    else jsonb_build_array('minutes cannot be charged (call_charges tells of which calls): ' || v_problem)
+  end;
+end
+$$;
+
+-- 4. Who may do what ------------------------------------------------------------------------------------------------------
+
+alter table public.call_charges enable row level security;
+revoke all on public.call_charges from public, anon, authenticated;
+grant select, insert, update, delete on public.call_charges to service_role;
+
+do $$
+declare
+  v_function regprocedure;
+begin
+  for v_function in
+    select p.oid::regprocedure
+    from pg_catalog.pg_proc p
+    where p.pronamespace = 'public'::regnamespace
+      and p.proname = any (array[
+        'call_log_fold', 'call_queue_before_spent', 'call_billing_step', 'call_minutes_of', 'call_charge_take',
+        'call_charge', 'call_unbilled', 'call_queue_after_end', 'call_charges_due'
+      ])
+  loop
+    execute format('revoke all on function %s from public, anon, authenticated, service_role', v_function);
+  end loop;
+end
+$$;
+-- Whoever may read calls reads their campaign with it: the app's pages are anon.
+revoke all on function public.campaigns(public.call_logs) from public;
+grant execute on function public.campaigns(public.call_logs) to anon, authenticated, service_role;
+
+-- PostgREST shall see the relationship at once.
 notify pgrst, 'reload schema';
 
 -- ---- 20261125001600_call_views.sql
