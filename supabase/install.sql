@@ -2873,6 +2873,16 @@ begin
     from pg_catalog.pg_class c
     where c.oid = any (v_tables)
     union all
+    -- How a view is written back differs between versions; whose rights it uses and what it shows does not.
+    select 'view ' || c.relname, public.call_print(concat_ws(
+      '|', array_to_string(c.reloptions, ','),
+      (select string_agg(a.attname || ' ' || format_type(a.atttypid, a.atttypmod), ',' order by a.attnum)
+        from pg_catalog.pg_attribute a where a.attrelid = c.oid and a.attnum > 0)
+    ))
+    from pg_catalog.pg_class c
+    where c.relnamespace = 'public'::regnamespace and c.relkind = 'v'
+      and c.relname in ('calls_live', 'calls_today', 'queue_overview', 'queue_problems')
+    union all
     select 'sequence ' || c.relname, public.call_print('')
     from pg_catalog.pg_class c
     where c.relnamespace = 'public'::regnamespace and c.relkind = 'S' and c.relname like 'call\_%'

@@ -38,7 +38,9 @@ def _config(gateway: Gateway) -> SupabaseConfig:
         ("drop function call_merged", Verdict.FAIL, "missing: function call_merged"),
         ("alter function call_lock() security definer", Verdict.FAIL, "different: function call_lock"),
         ("drop table call_bell", Verdict.FAIL, "missing: table call_bell"),
-        ("alter table call_queue drop column caller_id", Verdict.FAIL, "missing: column call_queue.caller_id"),
+        ("alter table call_queue drop column caller_id cascade", Verdict.FAIL, "column call_queue.caller_id"),
+        ("drop view calls_live", Verdict.FAIL, "missing: view calls_live"),
+        ("alter view calls_live reset (security_invoker)", Verdict.FAIL, "different: view calls_live"),
         ("drop index call_queue_turn_idx", Verdict.FAIL, "missing: index call_queue_turn_idx"),
         (
             "drop trigger call_queue_after_cancel on call_queue",
@@ -72,9 +74,11 @@ INSTALLATION = (ROOT / "supabase" / "install.sql").read_text(encoding="utf-8")
     [
         ("drop function call_merged", True),
         ("alter function call_lock() security definer", True),
-        ("drop table call_pbx, call_bell", True),
+        ("drop table call_pbx, call_bell cascade", True),
         ("drop table call_queue cascade", True),
         ("drop index call_queue_turn_idx", True),
+        ("drop view calls_live", True),
+        ("alter view calls_live reset (security_invoker)", True),
         ("drop trigger call_queue_after_cancel on call_queue", True),
         (("create or replace trigger call_queue_before_insert after insert on call_queue for each row "
          "execute function call_queue_before_insert()"), True),
@@ -82,7 +86,7 @@ INSTALLATION = (ROOT / "supabase" / "install.sql").read_text(encoding="utf-8")
         ("revoke select on call_queue from service_role", True),
         ("update call_regions set national_pattern = '1' where region = 'FJ'", True),
         ("delete from call_outcomes where outcome = 'busy'", True),
-        ("alter table call_queue drop column caller_id", False),
+        ("alter table call_queue drop column caller_id cascade", False),
         ("alter table call_queue alter column priority set default 4", False),
         ("alter table call_queue drop constraint call_queue_priority_check", False),
         ("drop index call_queue_in_air_idx; create index call_queue_in_air_idx on call_queue (user_id)", False),
@@ -103,8 +107,8 @@ async def test_what_it_says_to_do_mends_it_or_it_says_what_does_not(db: str, cha
 
 
 async def test_a_missing_table_is_told_once_and_not_by_its_parts(db: str) -> None:
-    finding = project.installed(await inspected(db, "drop table call_pbx, call_lanes"), SHIPPED)
-    assert finding.found == "missing: table call_lanes, table call_pbx"
+    finding = project.installed(await inspected(db, "drop table call_pbx, call_lanes cascade"), SHIPPED)
+    assert finding.found == "missing: table call_lanes, table call_pbx, view queue_overview, view queue_problems"
 
 
 async def test_a_newer_installation_with_changed_functions_is_not_to_be_taken_back(db: str) -> None:

@@ -36,7 +36,7 @@ async def test_the_apps_tables_make_no_difference(db: str, app_db: str) -> None:
         ("alter function call_at_work() reset search_path", "function call_at_work()"),
         ("alter table call_queue alter column priority set default 4", "column call_queue.priority"),
         ("alter table call_queue alter column idsale set not null", "column call_queue.idsale"),
-        ("alter table call_pbx alter column trunk type varchar(9)", "column call_pbx.trunk"),
+        ("alter table call_adapters alter column pbx type varchar(9)", "column call_adapters.pbx"),
         (("alter table call_queue drop constraint call_queue_priority_check, "
          "add constraint call_queue_priority_check check (priority between 0 and 10)"),
          "constraint call_queue.call_queue_priority_check"),
