@@ -124,7 +124,9 @@ async def test_install_sql_is_of_before_doctor(empty_db: str, last: str, words: 
 
 
 async def test_half_of_a_migration_was_applied(db: str) -> None:
-    change = "drop function call_sync_v1; alter table call_queue drop column caller_id cascade; drop table call_pbx cascade"
+    change = (
+        "drop function call_sync_v1; alter table call_queue drop column caller_id cascade; drop table call_pbx cascade"
+    )
     async with broken(db, change) as gateway:
         found = await findings(SupabaseConfig(url=gateway.url, key=gateway.secret_key))
     told = found["supabase.installed"]

@@ -235,8 +235,8 @@ async def long_queue(pg_server: Postgres) -> AsyncIterator[Connection]:
     async with fresh_database(pg_server, template) as dsn, connected(dsn) as connection:
         await connection.execute("alter table call_queue disable trigger user")
         await connection.execute(
-            "insert into call_queue (user_id, campaign_id, phone_number, e164, expires_at, max_attempts, retry_seconds, "
-            "status, outcome, ended_at) "
+            "insert into call_queue (user_id, campaign_id, phone_number, e164, expires_at, max_attempts, "
+            "retry_seconds, status, outcome, ended_at) "
             "select md5('u' || i % 100)::uuid, md5('c' || i % 1000)::uuid, '+601' || (100000000 + i), "
             "'+601' || (100000000 + i), now() + interval '1 day', 1, 600, "
             "case when i % 2 = 0 then 'queued' else 'done' end, case when i % 2 = 1 then 'answered' end, "
