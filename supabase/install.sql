@@ -5412,7 +5412,7 @@ returns timestamptz
 language sql stable security definer
 set search_path = ''
 as $$
-  select pg_catalog.date_trunc('day', pg_catalog.now(), coalesce(
+  select pg_catalog.date_trunc('day', now(), coalesce(
     (select r.zone from public.call_settings s join public.call_regions r on r.region = s.default_region),
     current_setting('TimeZone')
   ))

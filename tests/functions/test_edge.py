@@ -208,6 +208,7 @@ async def test_a_batch_rings_and_is_told_in_the_apps_words(app_db: str, tmp_path
                 "MIKOPBX_AMI_PORT": str(pbx.port),
                 "MIKOPBX_AMI_USERNAME": pbx.username,
                 "MIKOPBX_AMI_PASSWORD": pbx.password,
+                "BILLING": "off",
                 "TRUNK": pbx.trunk,
                 "STATE_DIR": str(tmp_path / "state"),
             },
