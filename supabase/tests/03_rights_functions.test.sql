@@ -1,0 +1,171 @@
+-- Who may call each function: tried, as each of the three roles.
+begin;
+create extension if not exists pgtap with schema extensions;
+set local search_path = public, extensions;
+select plan(290);
+
+-- One line for each, with a call that works for service_role; null: a helper, which only our own functions call. A new
+-- function without a line fails below.
+create temp table ours (place integer generated always as identity, name text primary key, works text);
+insert into ours (name, works) values
+  ('call_register_v1', $$ select call_register_v1('fade0000-0000-4000-8000-0000000000aa', 0, gen_random_uuid(), 'tap', '{}') $$),
+  ('call_sync_v1', $$ select call_sync_v1('fade0000-0000-4000-8000-0000000000aa', 1, '[]', '{"pbx": "tap"}', 0, null) $$),
+  ('call_witness_v1', $$ select call_witness_v1('fade0000-0000-4000-8000-0000000000aa', '[]') $$),
+  ('call_wish_v1', $$ select call_wish_v1(gen_random_uuid(), 'fade0000-0000-4000-8000-000000000001', '+60123459901') $$),
+  ('call_follow_v1', $$ select call_follow_v1((select max(id) from call_queue)) $$),
+  ('call_cancel_v1', $$ select call_cancel_v1((select max(id) from call_queue)) $$),
+  ('call_stop_v1', $$ select call_stop_v1((select max(id) from call_queue)) $$),
+  ('call_batch_v1', $$ select call_batch_v1('{}') $$),
+  ('call_number_v1', $$ select call_number_v1('+60123459901') $$),
+  ('call_status_v1', $$ select call_status_v1(1) $$),
+  ('call_doctor_v1', $$ select call_doctor_v1() $$),
+  ('call_probe_v1', $$ select call_probe_v1(-1) $$),
+  ('call_today_v1', $$ select call_today_v1() $$),
+  ('campaigns', $$ select campaigns(l) from call_logs l limit 1 $$),
+  ('call_at_work', null),
+  ('call_batch_campaign', null),
+  ('call_batch_check', null),
+  ('call_batch_contacts', null),
+  ('call_batch_end_empty', null),
+  ('call_batch_items', null),
+  ('call_batch_limit', null),
+  ('call_batch_refuse', null),
+  ('call_batch_reply', null),
+  ('call_batch_text', null),
+  ('call_batch_user', null),
+  ('call_batch_uuid', null),
+  ('call_batch_whole', null),
+  ('call_billing_step', null),
+  ('call_campaign_changed', null),
+  ('call_campaign_gone', null),
+  ('call_campaign_heard', null),
+  ('call_campaign_stands', null),
+  ('call_campaign_told', null),
+  ('call_campaigns_told', null),
+  ('call_charge', null),
+  ('call_charge_take', null),
+  ('call_charges_due', null),
+  ('call_claim', null),
+  ('call_claim_row', null),
+  ('call_claimed', null),
+  ('call_clock_stood', null),
+  ('call_doctor_objects', null),
+  ('call_doctor_table', null),
+  ('call_end', null),
+  ('call_end_uncalled', null),
+  ('call_fill_number', null),
+  ('call_handler_word', null),
+  ('call_heartbeat', null),
+  ('call_highest_claim', null),
+  ('call_housekeep', null),
+  ('call_key_taken', null),
+  ('call_known_contact', null),
+  ('call_known_prompt', null),
+  ('call_lane_due', null),
+  ('call_lanes_resume', null),
+  ('call_links', null),
+  ('call_local_form', null),
+  ('call_lock', null),
+  ('call_log_end', null),
+  ('call_log_fold', null),
+  ('call_log_insert', null),
+  ('call_log_lock', null),
+  ('call_log_uncalled', null),
+  ('call_merged', null),
+  ('call_minutes_of', null),
+  ('call_national', null),
+  ('call_number_answered', null),
+  ('call_open', null),
+  ('call_opened', null),
+  ('call_print', null),
+  ('call_probe_forget', null),
+  ('call_queue_added', null),
+  ('call_queue_after_cancel', null),
+  ('call_queue_after_end', null),
+  ('call_queue_after_insert', null),
+  ('call_queue_after_requeue', null),
+  ('call_queue_apply_retry', null),
+  ('call_queue_before_insert', null),
+  ('call_queue_before_spent', null),
+  ('call_queue_before_update', null),
+  ('call_queue_news', null),
+  ('call_record', null),
+  ('call_release', null),
+  ('call_retry_of', null),
+  ('call_ring_bell', null),
+  ('call_room_made', null),
+  ('call_row_problem', null),
+  ('call_settle', null),
+  ('call_settle_held', null),
+  ('call_sight', null),
+  ('call_sweep_row', null),
+  ('call_tenant_changed', null),
+  ('call_turns_refresh', null),
+  ('call_turns_repair', null),
+  ('call_unbilled', null),
+  ('call_variables_fit', null);
+
+select results_eq(
+  $$
+    select p.proname::text collate "C" from pg_proc p
+    where p.pronamespace = 'public'::regnamespace
+      and (p.proname ~ '^(calls?|queue)_' or p.proname = 'campaigns' or to_regclass('public.users') is null)
+      and not exists (select from pg_depend d where d.objid = p.oid and d.deptype = 'e')
+    order by 1
+  $$,
+  $$ select name collate "C" from ours order by 1 $$,
+  'every function of ours is tried here, and has one form only'
+);
+
+-- A call of each with nulls: the right is asked for before anything is done.
+create temp table tried as
+select o.place, o.name, o.works, format(
+  'select public.%I(%s)', o.name,
+  (select string_agg('null::' || format_type(t.type, null), ', ' order by t.place) from unnest(p.proargtypes) with ordinality t (type, place))
+) as statement
+from ours o
+join pg_proc p on p.pronamespace = 'public'::regnamespace and p.proname = o.name;
+grant select on tried to anon, authenticated, service_role;
+
+set local role anon;
+select throws_ok(statement, '42501', 'permission denied for function ' || name, 'anon: not ' || name)
+from tried where name <> 'campaigns' order by place;
+
+set local role authenticated;
+select throws_ok(statement, '42501', 'permission denied for function ' || name, 'authenticated: not ' || name)
+from tried where name <> 'campaigns' order by place;
+
+set local role service_role;
+select lives_ok(works, 'service_role: ' || name) from tried where works is not null order by place;
+select throws_ok(statement, '42501', 'permission denied for function ' || name, 'service_role: not the helper ' || name)
+from tried where works is null order by place;
+
+-- The app's pages read with campaigns(call_logs) as themselves: it may be called by all and gives no right.
+reset role;
+grant select on call_logs to anon, authenticated;
+revoke all on campaigns from anon, authenticated;
+insert into call_logs (user_id, call_id, agent_id, caller_number, start_time, status)
+values ('fade0000-0000-4000-8000-000000000001', 'tap', 'tap', '0', now(), 'initiated');
+create policy tap on call_logs for select using (true);
+set local role anon;
+select throws_ok(
+  'select public.campaigns(l) from public.call_logs l', '42501', 'permission denied for table campaigns',
+  'anon: campaigns(call_logs) shows no campaign that anon may not read'
+);
+reset role;
+grant select on campaigns to authenticated;
+set local role authenticated;
+select lives_ok('select public.campaigns(l) from public.call_logs l', 'authenticated: campaigns(call_logs) with the right to read');
+
+reset role;
+select is_empty(
+  $$
+    select p.proname from pg_proc p
+    where p.pronamespace = 'public'::regnamespace and p.proname in (select name from ours where works is not null)
+      and p.prosecdef is distinct from (p.proname <> 'campaigns')
+  $$,
+  'what service_role calls runs as its owner; campaigns does not'
+);
+
+select * from finish();
+rollback;
