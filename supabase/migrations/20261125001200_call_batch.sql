@@ -349,8 +349,11 @@ declare
   v_home text;
   v_home_local text;
 begin
-  if pg_catalog.to_regclass('public.contacts') is null
-    or not exists (select from public.contacts c where c.user_id = p_user) then
+  -- Two questions: a table that is not there must not be named in the same one.
+  if pg_catalog.to_regclass('public.contacts') is null then
+    contacts := array_fill(null::uuid, array[cardinality(p_raws)]);
+    return;
+  elsif not exists (select from public.contacts c where c.user_id = p_user) then
     contacts := array_fill(null::uuid, array[cardinality(p_raws)]);
     return;
   end if;
