@@ -139,8 +139,8 @@ def _run(command: list[str], folder: Path, draft: Path) -> str:
 
 def _advice(folder: Path, reason: str) -> str:
     return (
-        f"The tests of supabase/tests need pgTAP, and it could not be fetched: {reason}. With a network and apt it comes "
-        "by itself. Else install it for the server of the tests (on Debian the package postgresql-NN-pgtap), or put "
+        f"The tests of supabase/tests need pgTAP, and it could not be fetched: {reason}. With a network and apt it "
+        "comes by itself. Else install it for the server of the tests (on Debian the package postgresql-NN-pgtap), or put "
         f"{CONTROL} and pgtap--<version>.sql of any release of pgTAP into {folder}."
     )
 
