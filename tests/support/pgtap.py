@@ -93,7 +93,7 @@ def _fetch(folder: Path) -> None:
             _run(["apt-get", *options, "update", "-qq"], folder, draft)
             package = _named(_run(["apt-cache", *options, "search", "--names-only", "pgtap"], folder, draft))
             if package is None:
-                raise PgTapMissing(_advice(folder, "apt knows no package postgresql-NN-pgtap"))
+                raise PgTapMissing(_advice(folder, "apt has no network, or knows no package postgresql-NN-pgtap"))
             _run(["apt-get", *options, "download", package], folder, draft)
         (archive,) = draft.glob("*.deb")
         _run(["dpkg-deb", "-x", str(archive), "tree"], folder, draft)
@@ -140,8 +140,8 @@ def _run(command: list[str], folder: Path, draft: Path) -> str:
 def _advice(folder: Path, reason: str) -> str:
     return (
         f"The tests of supabase/tests need pgTAP, and it could not be fetched: {reason}. With a network and apt it "
-        "comes by itself. Else install it for the server of the tests (on Debian the package postgresql-NN-pgtap), or put "
-        f"{CONTROL} and pgtap--<version>.sql of any release of pgTAP into {folder}."
+        "comes by itself. Else install it for the server of the tests (on Debian the package postgresql-NN-pgtap), or "
+        f"put {CONTROL} and pgtap--<version>.sql of any release of pgTAP into {folder}."
     )
 
 
