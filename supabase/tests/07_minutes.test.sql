@@ -41,6 +41,8 @@ $$;
 create temp table steps (step text, reply jsonb);
 grant all on steps to service_role;
 update call_settings set default_region = 'MY';
+-- Rows that others left in this project are not to be claimed here.
+update call_queue set not_before = now() + interval '1 day' where status = 'queued';
 
 -- A project without the app has no users: as the app makes them.
 create table if not exists users (
