@@ -80,9 +80,9 @@ async def writable(connection: Connection, relation: str) -> str:
     return column
 
 
-async def refused(connection: Connection, statement: str) -> None:
+async def refused(connection: Connection, statement: str, what: str = "") -> None:
     """PostgreSQL says that this role has no right to it, and not that something else is wrong."""
-    with pytest.raises(asyncpg.InsufficientPrivilegeError, match="permission denied for"):
+    with pytest.raises(asyncpg.InsufficientPrivilegeError, match=f"permission denied for {what}"):
         await connection.execute(statement)
 
 
@@ -113,13 +113,13 @@ async def test_browsers_may_do_nothing(project: str, role: str) -> None:
         assert len(tried) == len(names - BROWSER_FUNCTIONS)
         for table in TABLES:
             tried += [*statements(table, await writable(connection, table)), f"truncate {table}"]
-        for view in VIEWS:
-            tried += statements(view, await writable(connection, view))[:1]
         for sequence in SEQUENCES:
             tried += [f"select nextval('{sequence}')", f"select setval('{sequence}', 1)", f"select from {sequence}"]
         await connection.execute(f"set role {role}")
         for statement in tried:
             await refused(connection, statement)
+        for view in VIEWS:
+            await refused(connection, f"select from {view}", f"view {view}")  # noqa: S608 - names of ours
 
 
 async def test_the_secret_key_may_use_each_table_view_and_sequence_and_no_helper(project: str) -> None:
