@@ -27,6 +27,18 @@ grant all on people to service_role, authenticated;
 grant select on people to anon;
 alter publication supabase_realtime add table people;
 
+create table visits (
+  id integer primary key,
+  person bigint references people (id),
+  friend bigint references people (id),
+  "by" text references people (name)
+);
+grant all on visits to service_role;
+grant select on visits to anon;
+-- Taken by PostgREST for a relationship, before a key to a table of that name.
+create function host(visits) returns setof people rows 1 language sql stable
+as $$ select p.* from people p where p.name = 'host of ' || $1.id $$;
+
 create table secrets (id integer primary key);
 grant select on secrets to service_role;
 alter publication supabase_realtime add table secrets;

@@ -225,6 +225,27 @@ async def test_counting_and_paging(
             assert found.text == ""
 
 
+@pytest.mark.parametrize(
+    ("select", "row"),
+    [
+        ("id,person(name,years:age)", {"id": 1, "person": {"name": "ann", "years": 30}}),
+        ("who:people!visits_friend_fkey(name)", {"who": {"name": "bob"}}),
+        ("people!by(*)", {"people": None}),
+        ("visits_friend_fkey(age)", {"visits_friend_fkey": {"age": 41}}),
+        ("host(name),*", {"host": {"name": "host of 1"}, "id": 1, "person": 1, "friend": 2, "by": None}),
+    ],
+)
+async def test_one_row_of_another_table_is_embedded(here: World, ask: Ask, select: str, row: dict[str, Any]) -> None:
+    await here.run(PEOPLE)
+    await here.run("insert into people (name) values ('host of 1'); insert into visits values (1, 1, 2), (2, null, 1)")
+    assert (await ask("GET", f"visits?select={select}&id=eq.1")).json == [row]
+    # It is read with the rights of who asks: the policy of the other table hides its rows from this one.
+    hidden = {key: None if isinstance(told, dict) else told for key, told in row.items()}
+    assert (await ask("GET", f"visits?select={select}&id=eq.1", key=here.gateway.anon_key)).json == [hidden]
+    changed = await ask("PATCH", f"visits?select={select}&id=eq.1", {"id": 1}, Prefer="return=representation")
+    assert changed.json == [row]
+
+
 async def test_one_answer_carries_at_most_a_thousand_rows(here: World, ask: Ask) -> None:
     await here.run("insert into people (name) select n::text from generate_series(1, 1001) n")
     assert len((await ask("GET", "people?select=id")).json) == 1000
@@ -350,7 +371,12 @@ async def test_who_asks_is_in_the_transaction(here: World, ask: Ask) -> None:
         (("GET", "people?nope=eq.1", None), (400, "42703")),
         (("GET", "people?id=eq.x", None), (400, "22P02")),
         (("GET", "people?id=what.1", None), (400, "PGRST100")),
-        (("GET", "people?select=name,calls(id)", None), (400, "SANDBOX")),
+        (("GET", "people?select=name,visits!visits_person_fkey(id)", None), (400, "SANDBOX")),
+        (("GET", "people?select=age.sum()", None), (400, "SANDBOX")),
+        (("GET", "people?select=name,calls(id)", None), (400, "PGRST200")),
+        (("GET", "visits?select=people(name)", None), (300, "PGRST201")),
+        (("GET", "visits?select=person(nonsense)", None), (400, "42703")),
+        (("GET", "visits?select=secrets!visits_person_fkey(id)", None), (400, "PGRST200")),
         (("POST", "people", {"nope": 1}), (400, "PGRST204")),
         (("POST", "people", {"age": 1}), (400, "23502")),
         (("POST", "people", {"name": "ann"}), (409, "23505")),

@@ -1,8 +1,8 @@
-"""What the exposed schema has: tables, columns, functions. PostgREST calls it the schema cache."""
+"""What the exposed schema has: tables, the ways between them, functions. PostgREST calls it the schema cache."""
 
 import json
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any, TypeAlias
 
 import asyncpg
@@ -28,12 +28,45 @@ class Column:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Relation:
+    """A way from a row to at most one row of another table: a foreign key, or a function of the row.
+
+    `pairs`: the key's columns here and there; none: the function of the same name as the embed.
+    """
+
+    name: str
+    target: str
+    columns: Mapping[str, Column]
+    pairs: tuple[tuple[str, str], ...] = ()
+
+    @property
+    def computed(self) -> bool:
+        """Whether a function makes it."""
+        return not self.pairs
+
+    def called(self, name: str) -> bool:
+        """Whether an embed of this name means it: the table, the constraint, or the only column of the key."""
+        if self.computed:
+            return name == self.name
+        return name in (self.target, self.name) or [name] == [ours for ours, _ in self.pairs]
+
+    def sql(self, row: str, alias: str) -> str:
+        """FROM and WHERE that give the other row, named `alias`, of the row named `row`."""
+        if self.computed:
+            return f"{identifier(SCHEMA)}.{identifier(self.name)}({row}) {alias}"
+        same = " and ".join(f"{alias}.{identifier(there)} = {row}.{identifier(here)}" for here, there in self.pairs)
+        return f"{identifier(SCHEMA)}.{identifier(self.target)} {alias} where {same}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Table:
-    """A table or view."""
+    """A table or view. `pointed_at`: tables whose keys lead here."""
 
     name: str
     columns: Mapping[str, Column]
     key: tuple[str, ...]
+    relations: tuple[Relation, ...] = ()
+    pointed_at: frozenset[str] = frozenset()
 
     @property
     def sql(self) -> str:
@@ -126,6 +159,27 @@ where p.pronamespace = $1::text::regnamespace and p.prokind = 'f' and p.provaria
   and p.prorettype not in ('trigger'::regtype, 'event_trigger'::regtype)
 """
 
+_KEYS = """
+select coalesce(json_agg(json_build_object(
+  'table', c.relname, 'name', k.conname, 'target', f.relname,
+  'pairs', (select json_agg(json_build_array(a.attname, b.attname) order by n)
+            from unnest(k.conkey, k.confkey) with ordinality as x (here, there, n)
+            join pg_attribute a on a.attrelid = c.oid and a.attnum = here
+            join pg_attribute b on b.attrelid = f.oid and b.attnum = there)) order by k.conname), '[]')::text
+from pg_constraint k join pg_class c on c.oid = k.conrelid join pg_class f on f.oid = k.confrelid
+where k.contype = 'f' and k.conparentid = 0
+  and c.relnamespace = $1::text::regnamespace and f.relnamespace = $1::text::regnamespace
+"""
+
+# Only those of at most one row: `rows 1` is how PostgREST tells them.
+_COMPUTED = """
+select coalesce(json_agg(json_build_object('table', c.relname, 'name', p.proname, 'target', f.relname)), '[]')::text
+from pg_proc p
+join pg_class c on c.reltype = p.proargtypes[0] join pg_class f on f.reltype = p.prorettype
+where p.pronamespace = $1::text::regnamespace and p.pronargs = 1 and p.proretset and p.prorows = 1
+  and c.relnamespace = p.pronamespace and f.relnamespace = p.pronamespace
+"""
+
 _ROLES = """
 select coalesce(json_object_agg(r.rolname, s.setconfig), '{}')::text
 from pg_roles r join pg_db_role_setting s on s.setrole = r.oid and s.setdatabase = 0
@@ -140,12 +194,14 @@ async def read_catalog(connection: AnyConnection) -> Catalog:
         await connection.execute("set local search_path = ''")
         tables = [_table(found) for found in json.loads(await connection.fetchval(_TABLES, SCHEMA))]
         functions = [_function(found) for found in json.loads(await connection.fetchval(_FUNCTIONS, SCHEMA))]
+        keys = json.loads(await connection.fetchval(_KEYS, SCHEMA))
+        computed = json.loads(await connection.fetchval(_COMPUTED, SCHEMA))
         roles: Mapping[str, list[str]] = json.loads(await connection.fetchval(_ROLES))
     by_name: dict[str, tuple[Function, ...]] = {}
     for function in functions:
         by_name[function.name] = (*by_name.get(function.name, ()), function)
     return Catalog(
-        tables={table.name: table for table in tables},
+        tables={table.name: table for table in _related(tables, keys, computed)},
         functions=by_name,
         role_settings={role: _settings(lines) for role, lines in roles.items()},
     )
@@ -154,6 +210,26 @@ async def read_catalog(connection: AnyConnection) -> Catalog:
 def _table(found: Mapping[str, Any]) -> Table:
     columns = [Column(**column) for column in found["columns"] or ()]
     return Table(name=found["name"], key=tuple(found["key"]), columns={column.name: column for column in columns})
+
+
+def _related(
+    tables: Sequence[Table], keys: Iterable[Mapping[str, Any]], computed: Iterable[Mapping[str, Any]]
+) -> Iterable[Table]:
+    """The tables with the ways that lead from and to them."""
+    keys = list(keys)
+    columns = {table.name: table.columns for table in tables}
+    ways: dict[str, tuple[Relation, ...]] = {}
+    for way in (*computed, *keys):
+        relation = Relation(
+            name=way["name"],
+            target=way["target"],
+            columns=columns[way["target"]],
+            pairs=tuple((here, there) for here, there in way.get("pairs", ())),
+        )
+        ways[way["table"]] = (*ways.get(way["table"], ()), relation)
+    for table in tables:
+        backward = frozenset(key["table"] for key in keys if key["target"] == table.name)
+        yield replace(table, relations=ways.get(table.name, ()), pointed_at=backward)
 
 
 def _function(found: Mapping[str, Any]) -> Function:

@@ -1,14 +1,16 @@
 """PostgREST's query language → SQL. Pure: names are quoted, values become parameters.
 
 `select=a,b:c,d->e::text`, `col=op.value`, `or=(a.eq.1,not.and(b.is.null,c.in.(1,2)))`, `order=a.desc.nullslast`,
-`limit`, `offset`. Embedding of related tables and aggregates are refused as not done.
+`limit`, `offset`; in a select also the one row of another table to which a foreign key or a function leads:
+`contacts(name)`, `who:contacts(name)`, `contacts!call_logs_contact_id_fkey(name)`. Lists of rows of other tables,
+embeds in embeds, and aggregates are refused as not done.
 """
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from adapter.sandbox.gateway.catalog import Column, identifier, literal
+from adapter.sandbox.gateway.catalog import SCHEMA, Column, Relation, Table, identifier, literal
 from adapter.sandbox.gateway.errors import ApiError, not_done
 
 RESERVED = frozenset({"select", "order", "limit", "offset", "columns", "on_conflict", "apikey"})
@@ -60,6 +62,19 @@ class Source:
     alias: str
     name: str
     columns: Mapping[str, Column]
+    relations: Sequence[Relation] = ()
+    pointed_at: frozenset[str] = frozenset()
+
+    @classmethod
+    def of(cls, table: Table) -> "Source":
+        """A table, named `t` in the SQL."""
+        return cls(
+            alias="t",
+            name=table.name,
+            columns=table.columns,
+            relations=table.relations,
+            pointed_at=table.pointed_at,
+        )
 
     def column(self, name: str) -> Column:
         """The column of this name, or PostgreSQL's own complaint."""
@@ -146,10 +161,54 @@ def selected(text: str, source: Source) -> list[Value]:
         if item in ("*", ""):
             chosen += [value(identifier(name), source) for name in source.columns]
         elif "(" in item:
-            raise not_done(f"embedding or aggregates in select ({item})")
+            chosen.append(_embed(item, source))
         else:
             chosen.append(_selected_item(item, source))
     return chosen
+
+
+_EMBED = re.compile(rf"(?:({_NAME.pattern}):)?([^\s!.:()]+)(?:!([^\s!.:()]+))?\((.*)\)", re.DOTALL)
+"""`alias:target!hint(columns)`."""
+
+
+def _embed(item: str, source: Source) -> Value:
+    """The one row of another table as an object, null where there is none."""
+    found = _EMBED.fullmatch(item)
+    if not found or "(" in found[4] or not found[4] or found[3] in ("inner", "left"):
+        raise not_done(f"{item} in select")
+    alias, target, hint, inside = found.groups()
+    relation = _relation(source, unquote(target), unquote(hint) if hint else None, item)
+    inner = Source(alias="e", name=relation.target, columns=relation.columns)
+    chosen = select_list(selected(inside, inner))
+    one = f"select {chosen} from {relation.sql(source.alias, inner.alias)} limit 1"  # noqa: S608 - quoted names
+    return Value(sql=f"(select row_to_json(r) from ({one}) r)", type="json", name=unquote(alias or target))  # noqa: S608
+
+
+def _relation(source: Source, target: str, hint: str | None, item: str) -> Relation:
+    fitting = [way for way in source.relations if way.called(target) and (hint is None or way.called(hint))]
+    # A function takes the place of the keys to the same table.
+    fitting = [way for way in fitting if way.computed] or fitting
+    if not fitting and target in source.pointed_at:
+        raise not_done(f"{item} in select")
+    if not fitting:
+        using = f" using the hint '{hint}'" if hint else ""
+        raise ApiError(
+            400,
+            "PGRST200",
+            f"Could not find a relationship between '{source.name}' and '{target}' in the schema cache",
+            details=f"Searched for a foreign key relationship between '{source.name}' and '{target}'{using} in the "
+            f"schema '{SCHEMA}', but no matches were found.",
+        )
+    if len(fitting) > 1:
+        choices = ", ".join(f"'{way.target}!{way.name}'" for way in fitting)
+        raise ApiError(
+            300,
+            "PGRST201",
+            f"Could not embed because more than one relationship was found for '{source.name}' and '{target}'",
+            hint=f"Try changing '{target}' to one of the following: {choices}. Find the desired relationship in the "
+            "'details' key.",
+        )
+    return fitting[0]
 
 
 def _selected_item(item: str, source: Source) -> Value:

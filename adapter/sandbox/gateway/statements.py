@@ -48,7 +48,7 @@ def _answer(rows: str, *, extra: str = "") -> str:
 
 def read(table: Table, wishes: Wishes) -> Statement:
     """SELECT."""
-    source = Source(alias="t", name=table.name, columns=table.columns)
+    source = Source.of(table)
     return _filtered(f"{table.sql} t", source, wishes)
 
 
@@ -85,7 +85,7 @@ def insert(table: Table, columns: Sequence[str], body: str, wishes: Wishes) -> S
 def update(table: Table, columns: Sequence[str], body: str, wishes: Wishes) -> Statement:
     """UPDATE of the rows that the filters leave, with the fields of one JSON object."""
     parameters = Parameters([body])
-    source = Source(alias="t", name=table.name, columns=table.columns)
+    source = Source.of(table)
     written = [_written(table, name) for name in columns]
     changes = ", ".join(f"{identifier(column.name)} = p.{identifier(column.name)}" for column in written)
     filters = query.where(wishes.pairs, source, parameters) or _no_filter("UPDATE")
@@ -100,7 +100,7 @@ def update(table: Table, columns: Sequence[str], body: str, wishes: Wishes) -> S
 def delete(table: Table, wishes: Wishes) -> Statement:
     """DELETE of the rows that the filters leave."""
     parameters = Parameters()
-    source = Source(alias="t", name=table.name, columns=table.columns)
+    source = Source.of(table)
     filters = query.where(wishes.pairs, source, parameters) or _no_filter("DELETE")
     returning, answer = _returned(table, wishes)
     sql = f"with w as (delete from {table.sql} as t where {filters} returning {returning}) {answer}"
@@ -160,7 +160,7 @@ def _returned(table: Table, wishes: Wishes, *, added: bool = False) -> tuple[str
     is_new = ", (t.xmax = 0)::int as added" if added else ""
     if not wishes.representation:
         return f"1{is_new}", f"select '[]' as body, count(*) as rows{extra} from w"
-    source = Source(alias="t", name=table.name, columns=table.columns)
+    source = Source.of(table)
     chosen = query.selected(wishes.query.get("select", "*"), source)
     row = f"(select to_json(r) from (select {query.select_list(chosen)}) r) as row"
     return f"{row}{is_new}", f"select coalesce(json_agg(w.row), '[]')::text as body, count(*) as rows{extra} from w"
