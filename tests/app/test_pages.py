@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlencode
 
 import httpx
 import pytest
@@ -79,7 +80,7 @@ class Browser:
         if "count" in query:
             headers["Prefer"] = f"count={query['count']}"
         return await self.http.get(
-            f"/rest/v1/{query['table']}", params=httpx.QueryParams(parameters(query, values, order)), headers=headers
+            f"/rest/v1/{query['table']}", params=urlencode(parameters(query, values, order)), headers=headers
         )
 
     async def read(self, query: Mapping[str, Any], values: Mapping[str, Any], order: Sequence[str] = ()) -> Rows:
