@@ -56,13 +56,23 @@ ELSEWHERE: Mapping[str, tuple[str, str]] = {
         (
             "supabase functions deploy batch-call --no-verify-jwt",
             "supabase functions deploy batch-call-v2 --no-verify-jwt",
-            "supabase secrets set BATCH_CALL_ORIGINS=https://app.example.com",
+            "supabase functions deploy batch-call",
+            "supabase functions deploy batch-call-v2",
+            "supabase secrets unset BATCH_CALL_ORIGINS BATCH_CALL_AUTH BATCH_CALL_NUMBERS_PER_REQUEST "
+            "BATCH_CALL_NUMBERS_PER_HOUR",
         ),
-        ("needs a hosted project; what is deployed runs on Deno", "test_the_folders_to_copy_are_all_that_is_needed"),
+        ("needs a hosted project; what is deployed runs on Deno", "test_the_commands_name_what_is_there"),
+    ),
+    **dict.fromkeys(
+        (
+            "supabase secrets set BATCH_CALL_ORIGINS=https://app.example.com BATCH_CALL_AUTH=compat",
+            "supabase secrets set BATCH_CALL_NUMBERS_PER_REQUEST=10000 BATCH_CALL_NUMBERS_PER_HOUR=20000",
+        ),
+        ("needs a hosted project; the functions run with exactly these here", "test_each_step_and_the_way_back"),
     ),
     "curl -i -X POST https://….supabase.co/functions/v1/batch-call -H 'content-type: application/json' -d '{}'": (
         "needs a hosted project; the same is asked of the function here",
-        "test_the_looks_show_what_the_page_says",
+        "test_each_step_and_the_way_back",
     ),
 }
 """Command → why it is not run here, and the test that looks after it."""
