@@ -58,8 +58,10 @@ ELSEWHERE: Mapping[str, tuple[str, str]] = {
             "supabase functions deploy batch-call-v2 --no-verify-jwt",
             "supabase functions deploy batch-call",
             "supabase functions deploy batch-call-v2",
-            "supabase secrets unset BATCH_CALL_ORIGINS BATCH_CALL_AUTH BATCH_CALL_NUMBERS_PER_REQUEST "
-            "BATCH_CALL_NUMBERS_PER_HOUR",
+            (
+                "supabase secrets unset BATCH_CALL_ORIGINS BATCH_CALL_AUTH BATCH_CALL_NUMBERS_PER_REQUEST "
+                "BATCH_CALL_NUMBERS_PER_HOUR"
+            ),
         ),
         ("needs a hosted project; what is deployed runs on Deno", "test_the_commands_name_what_is_there"),
     ),
