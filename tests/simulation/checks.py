@@ -233,7 +233,10 @@ def _refused_late(world: World, call: Call, invite: Invite, told: Outcome, telle
     counts as no reply, and as no answer where it did not see all of that silence."""
     if invite.end is not End.CARRIER or invite.rang_at is not None or invite.ended_at is None:
         return False
-    late = invite.ended_at - call.claimed_at > SOON
+    # One that slept takes the PBX's clock from an event which waited for it, and the call for older than it was.
+    tellers = [process for process, (machine, _, _) in world.processes.items() if machine.name == teller]
+    slept = any(process.stood_still(call.claimed_at, world.now) for process in tellers)
+    late = slept or invite.ended_at - call.claimed_at > SOON
     missed = told is Outcome.NO_ANSWER and _may_have_missed(world, call, teller, invite.ended_at)
     return late and (told is Outcome.NO_REPLY or missed)
 
