@@ -1648,6 +1648,7 @@ begin
       where id = v_log.id;
   end;
   perform public.call_room_made(p_row);
+  delete from public.call_dials where call_id = p_row.call_id;
   update public.call_queue
   set status = 'queued',
     faults = p_row.faults || jsonb_build_object('released', coalesce((p_row.faults ->> 'released')::integer, 0) + 1),
@@ -1824,6 +1825,253 @@ begin
 end
 $$;
 
+-- ---- 20261125000550_call_rules.sql
+
+-- The rules that decide whether a row may be dialed now. Each is a function call_rule_<name> of its own with one shape:
+--   why    null: the row passes. Else words for a person.
+--   until  with a why: it is put off until then. Null with a why: it can never be dialed, and ends.
+--   fact   of a row that passes: words that tell why it may, kept with the call.
+-- None changes anything, so that the claim, which asks them under its lock, and whoever wants to know why a row waits
+-- ask the same. `p_status` is the heartbeat of the adapter that would dial (call_adapters.status).
+
+-- Rows put off by a rule say by which words.
+alter table public.call_queue add column if not exists wait_reason text;
+comment on column public.call_queue.wait_reason is
+  'Why it was last put off, in words (not_before says until when); null once it is claimed.';
+
+-- 1. What was dialed, and why it might be --------------------------------------------------------------------------------
+
+create table if not exists public.call_dials (
+  call_id uuid primary key,
+  row_id bigint not null,
+  user_id uuid not null,
+  e164 text not null,
+  trunk text,
+  claimed_at timestamptz not null,
+  facts jsonb not null default '{}'
+);
+create index if not exists call_dials_number_idx on public.call_dials (e164, claimed_at);
+create index if not exists call_dials_age_idx on public.call_dials (claimed_at);
+comment on table public.call_dials is
+  'One row for each call that was claimed to be dialed, for 30 days: the answer to "why did you call me?".';
+comment on column public.call_dials.call_id is 'Id of the call: call_logs.call_id.';
+comment on column public.call_dials.row_id is 'Row of call_queue.';
+comment on column public.call_dials.user_id is 'Owner of the call in the app.';
+comment on column public.call_dials.e164 is 'Number that was called.';
+comment on column public.call_dials.trunk is 'Trunk through which it was called; null: MikoPBX chose it.';
+comment on column public.call_dials.claimed_at is 'When it was claimed.';
+comment on column public.call_dials.facts is 'What each rule said when it let the call through: name of the rule, words.';
+
+-- As long as a row may live. A piece at a time, as all of the sweep.
+create or replace function public.call_dials_forget(p_now timestamptz)
+returns void
+language plpgsql volatile security definer
+set search_path = ''
+as $$
+begin
+  delete from public.call_dials d
+  where d.call_id = any (array(
+    select x.call_id from public.call_dials x
+    where x.claimed_at < p_now - interval '30 days'
+    order by x.claimed_at
+    limit 100
+  ));
+end
+$$;
+
+-- 2. The rules -----------------------------------------------------------------------------------------------------------
+
+create or replace function public.call_rule_number(
+  p_row public.call_queue, p_status jsonb, p_now timestamptz, out why text, out until timestamptz, out fact text
+)
+language plpgsql stable security definer
+set search_path = ''
+as $$
+begin
+  if p_row.e164 is null then
+    why := coalesce(
+      (select n.problem from public.call_number_v1(p_row.phone_number) n), 'the phone number is not known to be one'
+    );
+  end if;
+end
+$$;
+
+create or replace function public.call_rule_variables(
+  p_row public.call_queue, p_status jsonb, p_now timestamptz, out why text, out until timestamptz, out fact text
+)
+language plpgsql stable security definer
+set search_path = ''
+as $$
+begin
+  -- Edited by hand: what is inserted so ends at once.
+  if not public.call_variables_fit(p_row.variables) then
+    why := 'each of variables must be a text, a number of at most 100 digits, true, false or null';
+  end if;
+end
+$$;
+
+-- A person who was reached is not tried again by the same campaign.
+create or replace function public.call_rule_answered(
+  p_row public.call_queue, p_status jsonb, p_now timestamptz, out why text, out until timestamptz, out fact text
+)
+language plpgsql stable security definer
+set search_path = ''
+as $$
+begin
+  if p_row.attempts > 0 and public.call_number_answered(p_row.campaign_id, p_row.e164) then
+    why := 'the number was answered in another call of the campaign';
+  end if;
+end
+$$;
+
+create or replace function public.call_rule_trunk(
+  p_row public.call_queue, p_status jsonb, p_now timestamptz, out why text, out until timestamptz, out fact text
+)
+language plpgsql stable security definer
+set search_path = ''
+as $$
+begin
+  if p_row.trunk is not null and p_row.trunk is distinct from p_status ->> 'trunk' then
+    if exists (select from public.call_pbx x where x.trunk = p_row.trunk and x.lease_until > p_now) then
+      -- Another PBX has it.
+      why := format('it is for trunk %s, through which another adapter dials', p_row.trunk);
+      until := p_now + interval '5 seconds';
+    else
+      why := format('the trunk %s is not known', p_row.trunk);
+    end if;
+  end if;
+end
+$$;
+
+-- One person, one call. Put off, or many rows for one number would stand in front of all others.
+create or replace function public.call_rule_person(
+  p_row public.call_queue, p_status jsonb, p_now timestamptz, out why text, out until timestamptz, out fact text
+)
+language plpgsql stable security definer
+set search_path = ''
+as $$
+begin
+  if exists (select from public.call_queue q where q.e164 = p_row.e164 and q.status in ('dialing', 'talking')) then
+    why := 'another call to this number is going on';
+    until := p_now + interval '15 seconds';
+  end if;
+end
+$$;
+
+-- All of them, in the order in which they count: what can never be dialed comes before what may be dialed later.
+create or replace function public.call_rules(p_row public.call_queue, p_status jsonb, p_now timestamptz)
+returns table (rule text, why text, until timestamptz, fact text)
+language plpgsql stable security definer
+set search_path = ''
+as $$
+begin
+  return query
+  select 'number', r.* from public.call_rule_number(p_row, p_status, p_now) r
+  union all select 'variables', r.* from public.call_rule_variables(p_row, p_status, p_now) r
+  union all select 'answered', r.* from public.call_rule_answered(p_row, p_status, p_now) r
+  union all select 'trunk', r.* from public.call_rule_trunk(p_row, p_status, p_now) r
+  union all select 'person', r.* from public.call_rule_person(p_row, p_status, p_now) r;
+end
+$$;
+
+-- The first rule that says no; all null, and the facts of those that spoke, if none does.
+create or replace function public.call_judge(
+  p_row public.call_queue, p_status jsonb, p_now timestamptz,
+  out rule text, out why text, out until timestamptz, out facts jsonb
+)
+language plpgsql stable security definer
+set search_path = ''
+as $$
+declare
+  v_one record;
+begin
+  facts := '{}';
+  for v_one in select * from public.call_rules(p_row, p_status, p_now) loop
+    if v_one.why is not null then
+      rule := v_one.rule;
+      why := v_one.why;
+      until := v_one.until;
+      return;
+    elsif v_one.fact is not null then
+      facts := facts || jsonb_build_object(v_one.rule, v_one.fact);
+    end if;
+  end loop;
+end
+$$;
+
+-- 3. What follows ----------------------------------------------------------------------------------------------------------
+
+-- The claim puts a row off.
+create or replace function public.call_put_off(
+  p_row public.call_queue, p_rule text, p_why text, p_until timestamptz, p_now timestamptz
+)
+returns void
+language plpgsql volatile security definer
+set search_path = ''
+as $$
+begin
+  update public.call_queue set not_before = p_until, wait_reason = p_why, updated_at = p_now where id = p_row.id;
+end
+$$;
+
+-- Which rule a queued row does not pass now, in words; null: it passes them all. Asked of the adapter that would dial it;
+-- of several that which lets it pass.
+create or replace function public.call_why_waits_v1(p_row bigint)
+returns text
+language plpgsql stable security definer
+set search_path = ''
+as $$
+declare
+  v_row public.call_queue;
+  v_status jsonb;
+  v_why text;
+  v_first text;
+begin
+  select * into v_row from public.call_queue q where q.id = p_row;
+  for v_status in
+    select a.status
+    from public.call_pbx x join public.call_adapters a on a.adapter = x.holder
+    where x.lease_until > now()
+    order by a.seen_at desc
+  loop
+    select j.why into v_why from public.call_judge(v_row, v_status, now()) j;
+    if v_why is null then
+      return null;
+    end if;
+    v_first := coalesce(v_first, v_why);
+  end loop;
+  return v_first;
+end
+$$;
+comment on function public.call_why_waits_v1 is
+  'Which rule keeps this queued row from being dialed now, in words; null: none, it waits for its turn.';
+
+-- 4. Who may -----------------------------------------------------------------------------------------------------------
+
+alter table public.call_dials enable row level security;
+
+do $$
+declare
+  v_function regprocedure;
+begin
+  revoke all on public.call_dials from public, anon, authenticated;
+  grant select, insert, update, delete on public.call_dials to service_role;
+  -- By their shape, so that a new rule cannot be forgotten.
+  for v_function in
+    select p.oid::regprocedure
+    from pg_catalog.pg_proc p
+    where p.pronamespace = 'public'::regnamespace
+      and (
+        p.proname like 'call\_rule\_%'
+        or p.proname in ('call_rules', 'call_judge', 'call_put_off', 'call_dials_forget', 'call_why_waits_v1')
+      )
+  loop
+    execute format('revoke all on function %s from public, anon, authenticated, service_role', v_function);
+  end loop;
+  grant execute on function public.call_why_waits_v1(bigint) to service_role;
+end
+$$;
+
 -- ---- 20261125000600_call_claim.sql
 
 -- Claim and sweep. All of it runs under one advisory lock (call_sync_v1), or limits could not be kept; so nothing here
@@ -1925,6 +2173,7 @@ begin
     end loop;
   end if;
   perform public.call_probe_forget(null);
+  perform public.call_dials_forget(p_now);
   return v_notes || public.call_charges_due(p_now);
 end
 $$;
@@ -2095,7 +2344,8 @@ language plpgsql volatile security definer
 set search_path = ''
 as $$
 declare
-  v_trunk text := p_status ->> 'trunk';
+  v_trunk text := coalesce(p_row.trunk, p_status ->> 'trunk');
+  v_verdict record;
 begin
   if p_row.expires_at <= p_now and not public.call_clock_stood(p_row, p_now) then
     perform public.call_end_uncalled(p_row, 'expired before it could be dialed', p_now);
@@ -2104,37 +2354,14 @@ begin
     -- Put back by hand with its cancel flag still on: the trigger ends it.
     update public.call_queue set cancel_requested = true where id = p_row.id;
     return null;
-  elsif p_row.e164 is null then
-    perform public.call_end_uncalled(
-      p_row,
-      coalesce(
-        (select n.problem from public.call_number_v1(p_row.phone_number) n), 'the phone number is not known to be one'
-      ),
-      p_now
-    );
-    return null;
-  elsif not public.call_variables_fit(p_row.variables) then
-    -- Edited by hand: what is inserted so ends at once.
-    perform public.call_end_uncalled(
-      p_row, 'each of variables must be a text, a number of at most 100 digits, true, false or null', p_now
-    );
-    return null;
-  elsif p_row.attempts > 0 and public.call_number_answered(p_row.campaign_id, p_row.e164) then
-    perform public.call_end_uncalled(p_row, 'the number was answered in another call of the campaign', p_now);
-    return null;
-  elsif p_row.trunk is not null and p_row.trunk is distinct from v_trunk then
-    if exists (select from public.call_pbx x where x.trunk = p_row.trunk and x.lease_until > p_now) then
-      -- Another PBX has it.
-      update public.call_queue set not_before = p_now + interval '5 seconds', updated_at = p_now where id = p_row.id;
+  end if;
+  select * into v_verdict from public.call_judge(p_row, p_status, p_now);
+  if v_verdict.why is not null then
+    if v_verdict.until is null then
+      perform public.call_end_uncalled(p_row, v_verdict.why, p_now);
     else
-      perform public.call_end_uncalled(p_row, format('the trunk %s is not known', p_row.trunk), p_now);
+      perform public.call_put_off(p_row, v_verdict.rule, v_verdict.why, v_verdict.until, p_now);
     end if;
-    return null;
-  elsif exists (
-    select from public.call_queue q where q.e164 = p_row.e164 and q.status in ('dialing', 'talking')
-  ) then
-    -- One person, one call. Put off, or many rows for one number would stand in front of all others.
-    update public.call_queue set not_before = p_now + interval '15 seconds', updated_at = p_now where id = p_row.id;
     return null;
   end if;
 
@@ -2153,7 +2380,7 @@ begin
   set status = 'dialing', call_id = p_row.call_id, claim_number = p_row.claim_number, claim_id = p_claim_id,
     adapter = p_adapter, incarnation = p_incarnation, pbx = p_row.pbx, pbx_boot = p_row.pbx_boot, claimed_at = p_now,
     deadline = p_row.deadline, originated_at = null, ringing_at = null, answered_at = null, ended_at = null,
-    outcome = null, ended_reason = null, settle_at = null, call_facts = null,
+    outcome = null, ended_reason = null, settle_at = null, call_facts = null, wait_reason = null,
     billing_step = public.call_billing_step(),
     minutes_before = case when p_status ->> 'billing' = 'off' then public.call_minutes_of(p_row.user_id) end,
     updated_at = p_now
@@ -2164,10 +2391,12 @@ begin
       'attempt', (p_row.attempts + 1)::text,
       'claim_number', p_row.claim_number::text,
       'pbx', p_row.pbx,
-      'trunk', coalesce(p_row.trunk, v_trunk)
+      'trunk', v_trunk
     )),
     p_now
   );
+  insert into public.call_dials (call_id, row_id, user_id, e164, trunk, claimed_at, facts)
+  values (p_row.call_id, p_row.id, p_row.user_id, p_row.e164, v_trunk, p_now, v_verdict.facts);
   p_row.claimed_at := p_now;
   return public.call_claimed(p_row);
 end
@@ -5568,10 +5797,8 @@ select
     when exists (select from public.call_lanes l where l.user_id = q.user_id and l.lane = q.lane and l.paused)
       or c.status = 'paused' then 'its campaign is paused'
     when q.e164 is null then 'its number is not known to be one: it ends at its turn'
-    -- A claim puts such a row off by 15 seconds, again and again.
-    when q.not_before <= now() + interval '20 seconds' and exists (
-      select from public.call_queue o where o.e164 = q.e164 and o.e164 is not null and o.status in ('dialing', 'talking')
-    ) then 'another call to this number is going on'
+    -- What a claim put off, it may put off again and again.
+    when q.not_before > now() and q.wait_reason is not null then q.wait_reason
     when q.not_before > now() and q.last_outcome is not null
       then 'tried before: ' || coalesce(q.last_reason, q.last_outcome) || '; its next try is not due yet'
     when q.not_before > now() then 'it is not due yet (not_before)'
@@ -5586,10 +5813,7 @@ select
       order by a.seen_at desc
       limit 1
     ), '')
-    when q.trunk is not null and not exists (
-      select from public.call_pbx x where x.trunk = q.trunk and x.lease_until > now()
-    ) then 'no adapter dials by its trunk ' || q.trunk
-    else 'waits for its turn'
+    else coalesce(public.call_why_waits_v1(q.id), 'waits for its turn')
   end as reason,
   q.phone_number,
   q.customer_name,

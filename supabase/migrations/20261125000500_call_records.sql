@@ -335,6 +335,7 @@ begin
       where id = v_log.id;
   end;
   perform public.call_room_made(p_row);
+  delete from public.call_dials where call_id = p_row.call_id;
   update public.call_queue
   set status = 'queued',
     faults = p_row.faults || jsonb_build_object('released', coalesce((p_row.faults ->> 'released')::integer, 0) + 1),

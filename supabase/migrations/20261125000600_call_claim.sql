@@ -97,6 +97,7 @@ begin
     end loop;
   end if;
   perform public.call_probe_forget(null);
+  perform public.call_dials_forget(p_now);
   return v_notes || public.call_charges_due(p_now);
 end
 $$;
@@ -267,7 +268,8 @@ language plpgsql volatile security definer
 set search_path = ''
 as $$
 declare
-  v_trunk text := p_status ->> 'trunk';
+  v_trunk text := coalesce(p_row.trunk, p_status ->> 'trunk');
+  v_verdict record;
 begin
   if p_row.expires_at <= p_now and not public.call_clock_stood(p_row, p_now) then
     perform public.call_end_uncalled(p_row, 'expired before it could be dialed', p_now);
@@ -276,37 +278,14 @@ begin
     -- Put back by hand with its cancel flag still on: the trigger ends it.
     update public.call_queue set cancel_requested = true where id = p_row.id;
     return null;
-  elsif p_row.e164 is null then
-    perform public.call_end_uncalled(
-      p_row,
-      coalesce(
-        (select n.problem from public.call_number_v1(p_row.phone_number) n), 'the phone number is not known to be one'
-      ),
-      p_now
-    );
-    return null;
-  elsif not public.call_variables_fit(p_row.variables) then
-    -- Edited by hand: what is inserted so ends at once.
-    perform public.call_end_uncalled(
-      p_row, 'each of variables must be a text, a number of at most 100 digits, true, false or null', p_now
-    );
-    return null;
-  elsif p_row.attempts > 0 and public.call_number_answered(p_row.campaign_id, p_row.e164) then
-    perform public.call_end_uncalled(p_row, 'the number was answered in another call of the campaign', p_now);
-    return null;
-  elsif p_row.trunk is not null and p_row.trunk is distinct from v_trunk then
-    if exists (select from public.call_pbx x where x.trunk = p_row.trunk and x.lease_until > p_now) then
-      -- Another PBX has it.
-      update public.call_queue set not_before = p_now + interval '5 seconds', updated_at = p_now where id = p_row.id;
+  end if;
+  select * into v_verdict from public.call_judge(p_row, p_status, p_now);
+  if v_verdict.why is not null then
+    if v_verdict.until is null then
+      perform public.call_end_uncalled(p_row, v_verdict.why, p_now);
     else
-      perform public.call_end_uncalled(p_row, format('the trunk %s is not known', p_row.trunk), p_now);
+      perform public.call_put_off(p_row, v_verdict.rule, v_verdict.why, v_verdict.until, p_now);
     end if;
-    return null;
-  elsif exists (
-    select from public.call_queue q where q.e164 = p_row.e164 and q.status in ('dialing', 'talking')
-  ) then
-    -- One person, one call. Put off, or many rows for one number would stand in front of all others.
-    update public.call_queue set not_before = p_now + interval '15 seconds', updated_at = p_now where id = p_row.id;
     return null;
   end if;
 
@@ -325,7 +304,7 @@ begin
   set status = 'dialing', call_id = p_row.call_id, claim_number = p_row.claim_number, claim_id = p_claim_id,
     adapter = p_adapter, incarnation = p_incarnation, pbx = p_row.pbx, pbx_boot = p_row.pbx_boot, claimed_at = p_now,
     deadline = p_row.deadline, originated_at = null, ringing_at = null, answered_at = null, ended_at = null,
-    outcome = null, ended_reason = null, settle_at = null, call_facts = null,
+    outcome = null, ended_reason = null, settle_at = null, call_facts = null, wait_reason = null,
     billing_step = public.call_billing_step(),
     minutes_before = case when p_status ->> 'billing' = 'off' then public.call_minutes_of(p_row.user_id) end,
     updated_at = p_now
@@ -336,10 +315,12 @@ begin
       'attempt', (p_row.attempts + 1)::text,
       'claim_number', p_row.claim_number::text,
       'pbx', p_row.pbx,
-      'trunk', coalesce(p_row.trunk, v_trunk)
+      'trunk', v_trunk
     )),
     p_now
   );
+  insert into public.call_dials (call_id, row_id, user_id, e164, trunk, claimed_at, facts)
+  values (p_row.call_id, p_row.id, p_row.user_id, p_row.e164, v_trunk, p_now, v_verdict.facts);
   p_row.claimed_at := p_now;
   return public.call_claimed(p_row);
 end

@@ -225,10 +225,8 @@ select
     when exists (select from public.call_lanes l where l.user_id = q.user_id and l.lane = q.lane and l.paused)
       or c.status = 'paused' then 'its campaign is paused'
     when q.e164 is null then 'its number is not known to be one: it ends at its turn'
-    -- A claim puts such a row off by 15 seconds, again and again.
-    when q.not_before <= now() + interval '20 seconds' and exists (
-      select from public.call_queue o where o.e164 = q.e164 and o.e164 is not null and o.status in ('dialing', 'talking')
-    ) then 'another call to this number is going on'
+    -- What a claim put off, it may put off again and again.
+    when q.not_before > now() and q.wait_reason is not null then q.wait_reason
     when q.not_before > now() and q.last_outcome is not null
       then 'tried before: ' || coalesce(q.last_reason, q.last_outcome) || '; its next try is not due yet'
     when q.not_before > now() then 'it is not due yet (not_before)'
@@ -243,10 +241,7 @@ select
       order by a.seen_at desc
       limit 1
     ), '')
-    when q.trunk is not null and not exists (
-      select from public.call_pbx x where x.trunk = q.trunk and x.lease_until > now()
-    ) then 'no adapter dials by its trunk ' || q.trunk
-    else 'waits for its turn'
+    else coalesce(public.call_why_waits_v1(q.id), 'waits for its turn')
   end as reason,
   q.phone_number,
   q.customer_name,

@@ -36,7 +36,7 @@ $$;
 
 _RESET = """
 truncate public.call_queue, public.call_logs, public.call_tenants, public.call_lanes, public.call_arrivals,
-  public.call_pauses, public.call_adapters, public.call_pbx restart identity;
+  public.call_pauses, public.call_adapters, public.call_pbx, public.call_dials restart identity;
 alter sequence public.call_claim_number restart;
 alter sequence public.call_turn restart;
 update public.call_bell set rung_at = '-infinity';

@@ -4,8 +4,8 @@ import math
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-from tests.simulation import store_records
-from tests.simulation.store_tables import DAY, LIVE, MONTH, NO_LANE, RULES, Row, Tables, Turn, changed, read_number
+from tests.simulation import store_records, store_rules
+from tests.simulation.store_tables import DAY, MONTH, NO_LANE, RULES, Row, Tables, Turn, changed
 
 MOST = 100
 BATCH = 2000
@@ -138,26 +138,16 @@ def _wakes(turn: Turn) -> float:
 def claim_row(tables: Tables, row: Row, asked: Asked) -> Row | None:
     """As `call_claim_row`."""
     now = asked.now
-    trunk = asked.status.get("trunk")
     if row.expires_at <= now and not clock_stood(tables, row, now):
         store_records.end_uncalled(tables, row, "expired before it could be dialed", now)
     elif row.cancel_requested:
         tables.update(row, now, {"cancel_requested": True}, at_work=True)
-    elif row.e164 is None:
-        problem = read_number(row.phone_number).problem or "the phone number is not known to be one"
-        store_records.end_uncalled(tables, row, problem, now)
-    elif row.attempts > 0 and store_records.number_answered(tables, row):
-        reason = "the number was answered in another call of the campaign"
-        store_records.end_uncalled(tables, row, reason, now)
-    elif row.trunk is not None and row.trunk != trunk:
-        if any(pbx.trunk == row.trunk and (pbx.lease_until or 0.0) > now for pbx in tables.pbxs.values()):
-            tables.update(row, now, {"not_before": now + 5.0, "updated_at": now}, at_work=True)
-        else:
-            store_records.end_uncalled(tables, row, f"the trunk {row.trunk} is not known", now)
-    elif any(other.e164 == row.e164 and other.status in LIVE for other in tables.open.values()):
-        tables.update(row, now, {"not_before": now + 15.0, "updated_at": now}, at_work=True)
-    else:
+    elif (no := store_rules.judge(tables, row, asked.status, now)) is None:
         return _claimed(tables, row, asked)
+    elif no.until is None:
+        store_records.end_uncalled(tables, row, no.why, now)
+    else:
+        store_rules.put_off(tables, row, no, now)
     return None
 
 
@@ -172,6 +162,7 @@ def _claimed(tables: Tables, row: Row, asked: Asked) -> Row:
     )
     nothing = dict.fromkeys((
         "originated_at", "ringing_at", "answered_at", "ended_at", "outcome", "ended_reason", "settle_at", "call_facts",
+        "wait_reason",
     ))  # fmt: skip
     changes = {
         **nothing, "status": "dialing", "call_id": tables.new_id(row.id, now), "claim_number": tables.last_claim,

@@ -121,6 +121,7 @@ class Row:
     call_facts: dict[str, Any] | None = None
     last_outcome: str | None = None
     last_reason: str | None = None
+    wait_reason: str | None = None
 
     @property
     def lane(self) -> str:
@@ -136,6 +137,7 @@ class Row:
 _SET_BY_US = (
     "call_id", "claim_number", "claim_id", "adapter", "incarnation", "pbx", "pbx_boot", "claimed_at", "originated_at",
     "ringing_at", "answered_at", "deadline", "settle_at", "clock_at", "call_facts", "last_outcome", "last_reason",
+    "wait_reason",
 )  # fmt: skip
 """Columns that an insert cannot set."""
 

@@ -98,7 +98,7 @@ async def test_why_a_row_waits(desk: Desk) -> None:
     await desk.sync()
     assert await reason(desk, row_id) == ("waits", "waits for its turn")
     await run("update call_queue set trunk = 'SIP-9' where id = $1", row_id)
-    assert (await reason(desk, row_id))[1] == "no adapter dials by its trunk SIP-9"
+    assert (await reason(desk, row_id))[1] == "the trunk SIP-9 is not known"
     await run("update call_queue set not_before = now() + interval '1 hour' where id = $1", row_id)
     assert (await reason(desk, row_id))[1] == "it is not due yet (not_before)"
     await run("update campaigns set status = 'paused'")
