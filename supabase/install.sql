@@ -2027,7 +2027,10 @@ declare
   v_why text;
   v_first text;
 begin
-  select * into v_row from public.call_queue q where q.id = p_row;
+  select * into v_row from public.call_queue q where q.id = p_row and q.status = 'queued';
+  if not found then
+    return null;
+  end if;
   for v_status in
     select a.status
     from public.call_pbx x join public.call_adapters a on a.adapter = x.holder

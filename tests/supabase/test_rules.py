@@ -1,8 +1,6 @@
 """The rules of the claim as a whole: what is kept of them, and that whoever asks hears what the claim does."""
 
-import uuid
-
-from tests.supabase.helpers import OTHER, Connection, Desk, connected, number, outcome, release
+from tests.supabase.helpers import OTHER, Connection, Desk, number, outcome, release
 
 
 async def dials(connection: Connection) -> list[tuple[str, str | None]]:
@@ -51,7 +49,7 @@ async def test_a_row_that_was_put_off_says_why_until_it_is_claimed(desk: Desk) -
     assert (await desk.row(row_id))["wait_reason"] is None
 
 
-async def test_of_two_pbxs_that_which_may_dial_the_row_answers(db: str, desk: Desk) -> None:
+async def test_of_two_pbxs_that_which_may_dial_the_row_answers(desk: Desk) -> None:
     async def why(row_id: int | None) -> str | None:
         words: str | None = await desk.connection.fetchval("select public.call_why_waits_v1($1)", row_id)
         return words
@@ -60,13 +58,12 @@ async def test_of_two_pbxs_that_which_may_dial_the_row_answers(db: str, desk: De
     assert await why(other_way) is None  # Nobody who would dial it was heard of.
     await desk.sync()
     assert await why(other_way) == "the trunk SIP-TRUNK-2 is not known"
-    async with connected(db) as connection:
-        second = Desk(connection, adapter=uuid.uuid4(), pbx="pbx-2", status={"trunk": "SIP-TRUNK-2"})
-        await second.register()
-        await second.sync()
-        assert await why(other_way) is None
-        assert await why(await desk.insert(number(2))) is None
-        assert await why(None) is None
-        await desk.claim()
-        words = "it is for trunk SIP-TRUNK-2, through which another adapter dials"
-        assert (await desk.row(other_way))["wait_reason"] == words
+    second = Desk(desk.connection, pbx="pbx-2", status={"trunk": "SIP-TRUNK-2"})
+    await second.register()
+    await second.sync()
+    assert await why(other_way) is None
+    assert await why(await desk.insert(number(2))) is None
+    assert await why(None) is None
+    await desk.claim()
+    words = "it is for trunk SIP-TRUNK-2, through which another adapter dials"
+    assert (await desk.row(other_way))["wait_reason"] == words
