@@ -14,12 +14,13 @@ import os
 import signal
 import uuid
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass
+from pathlib import Path
 
 from tenacity import AsyncRetrying, retry_if_exception_type, wait_random_exponential
 
-from adapter import __version__, clock
+from adapter import __version__, clock, shadow
 from adapter.core.model import ClaimedRow, Ending, Form, OpenCall, Record
 from adapter.core.numbers import NumberStyle
 from adapter.core.originate import DialPlan
@@ -387,32 +388,55 @@ def _explain(task: "asyncio.Task[object]") -> int:
     return EXIT_WEDGED
 
 
-def main(settings: Settings) -> int:
-    """Run the daemon; returns the exit code."""
+def main(settings: Settings, *, shadowed: bool = False) -> int:
+    """Run the daemon; returns the exit code. `shadowed`: it shows what it would dial (`adapter/shadow.py`)."""
     set_up(level=settings["LOG_LEVEL"], style=settings["LOG_FORMAT"], numbers=settings["LOG_NUMBERS"])
     for secret in settings.secrets:
         hide(secret)
-    return asyncio.run(_main(settings))
+    with shadow.folder() if shadowed else nullcontext(settings["STATE_DIR"]) as state_dir:
+        return asyncio.run(_main(settings, state_dir, shadowed=shadowed))
 
 
-async def _main(settings: Settings) -> int:
+async def _main(settings: Settings, state_dir: Path, *, shadowed: bool) -> int:
     stop = asyncio.Event()
     _listen_for_signals(stop)
-    code = await _open_and_run(settings, stop)
+    code = await (_shadow if shadowed else _open_and_run)(settings, state_dir, stop)
     if code in {EXIT_BUSY, EXIT_CONFIG}:
         # A signal that came while the lock was asked for has not been seen yet; `run --hold` must not wait for another.
         await asyncio.sleep(SIGNAL_SECONDS)
     return 0 if stop.is_set() and code in {EXIT_BUSY, EXIT_CONFIG} else code
 
 
-async def _open_and_run(settings: Settings, stop: asyncio.Event) -> int:
+async def _shadow(settings: Settings, state_dir: Path, stop: asyncio.Event) -> int:
+    """The daemon beside a living one, or beside another carrier."""
+    shadow.announce()
+    try:
+        link_config, supabase_config = configs(settings)
+        with StateDir.open(state_dir) as state:
+            outbox = Outbox(state.outbox_path)
+            try:
+                async with shadow.ShadowDatabase(supabase_config) as database:
+                    parts = Parts(
+                        outbox=outbox,
+                        database=database,
+                        link=shadow.ShadowLink(link_config, database.shade),
+                        doorbell=Doorbell(supabase_config),
+                    )
+                    return await Daemon(settings, parts, state.identity.incarnation, ()).run(stop)
+            finally:
+                await outbox.close()
+    except (StateDirError, OutboxUnusable, ValueError) as error:
+        return _refuse(EXIT_CONFIG, error)
+
+
+async def _open_and_run(settings: Settings, state_dir: Path, stop: asyncio.Event) -> int:
     try:
         link_config, supabase_config = configs(settings)
         for warning in supabase_config.warnings(clock.wall()):
             say(log, logging.WARNING, "settings.key", warning)
         billing = settings["BILLING"]
         say(log, logging.INFO, "settings.billing", WHO_CHARGES[billing], billing=billing, step=settings["BILLING_STEP"])
-        with StateDir.open(settings["STATE_DIR"]) as state:
+        with StateDir.open(state_dir) as state:
             outbox = Outbox(state.outbox_path)
             told = Told()
             health = asyncio.create_task(keep(state.path, told.now), name="health")

@@ -16,7 +16,7 @@ from adapter.core.originate import DialPlan, Originate, RowRefused, build
 from adapter.core.outcomes import outcome_record
 from adapter.follower import Follower
 from adapter.log import say
-from adapter.pbx import Accepted, NotSent, PbxLink, Refused, Unsure
+from adapter.pbx import Accepted, NotSent, PbxLink, Refused, Shown, Unsure
 
 log = logging.getLogger(__name__)
 
@@ -196,6 +196,8 @@ class Dialer:
             case NotSent():
                 self._follower.forget(row.call_id)
                 await self._release(row, ReleaseCause.NOT_SENT, reply.reason)
+            case Shown():
+                self._follower.forget(row.call_id)
             case Unsure():
                 say(
                     log,

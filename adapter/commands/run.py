@@ -24,6 +24,12 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
         help="under a restart policy: wait so long before leaving with code 75 or 78, so that a wrong setting makes no "
         "hot restart loop; SIGTERM ends the wait (default: 0)",
     )
+    parser.add_argument(
+        "--shadow",
+        action="store_true",
+        help="do everything but the call: log what would be dialed, when, through what, by which rules; changes no row "
+        "and may run beside a living adapter or the old carrier",
+    )
 
 
 def _seconds(text: str) -> float:
@@ -50,7 +56,7 @@ def _daemon(arguments: argparse.Namespace) -> int:
         return refuse(error)
     from adapter.daemon import main as run_daemon  # noqa: PLC0415  a wrong setting answers at once
 
-    return run_daemon(settings)
+    return run_daemon(settings, shadowed=arguments.shadow)
 
 
 def _hold(seconds: float, code: int) -> None:

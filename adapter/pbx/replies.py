@@ -1,4 +1,4 @@
-"""What became of a wish sent to the PBX. The difference between the four replies is the fence against double calls."""
+"""What became of a wish sent to the PBX. The difference between the replies is the fence against double calls."""
 
 from dataclasses import dataclass
 from typing import Protocol
@@ -43,7 +43,12 @@ class Unsure:
     reason: str
 
 
-Reply = Accepted | Refused | NotSent | Unsure
+@dataclass(frozen=True, slots=True)
+class Shown:
+    """Checked and logged in place of being sent (`run --shadow`): there is no such call."""
+
+
+Reply = Accepted | Refused | NotSent | Unsure | Shown
 
 
 class LinkDown(Exception):

@@ -23,6 +23,7 @@ insert into ours (name, works) values
   ('call_probe_v1', $$ select call_probe_v1(-1) $$),
   ('call_today_v1', $$ select call_today_v1() $$),
   ('call_why_waits_v1', $$ select call_why_waits_v1((select max(id) from call_queue)) $$),
+  ('call_shadow_v1', $$ select call_shadow_v1('{"pbx": "tap"}', 1) $$),
   ('campaigns', $$ select campaigns(l) from call_logs l limit 1 $$),
   ('call_at_work', null),
   ('call_batch_campaign', null),
