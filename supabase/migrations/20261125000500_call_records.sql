@@ -105,6 +105,8 @@ declare
   v_again_at timestamptz;
   v_expires_at timestamptz := p_row.expires_at;
   v_faults integer := coalesce((p_row.faults ->> p_outcome)::integer, 0);
+  v_faults_before constant jsonb := p_row.faults;
+  v_tried text[] := '{}';
 begin
   select * into strict v_rule from public.call_outcomes o where o.outcome = p_outcome;
   v_spends := v_rule.spends_attempt
@@ -117,7 +119,14 @@ begin
   end if;
 
   if not p_row.cancel_requested and not public.call_campaign_gone(p_row.campaign_id) then
-    if v_rule.retried = 'policy' and p_row.attempts < p_row.max_attempts
+    if v_rule.retried <> 'never' and public.call_fails_over(p_row, p_outcome) then
+      -- At once, in its old place before all that wait; what is counted is that no trunk could begin it.
+      v_again_at := least(p_row.not_before, p_now);
+      v_tried := p_row.trunks_tried || p_row.dialed_trunk;
+      p_row.faults := v_faults_before || jsonb_build_object(
+        'failover', coalesce((v_faults_before ->> 'failover')::integer, 0) + 1
+      );
+    elsif v_rule.retried = 'policy' and p_row.attempts < p_row.max_attempts
       and not public.call_number_answered(p_row.campaign_id, p_row.e164) then
       v_again_at := p_now + make_interval(secs => p_row.retry_seconds);
       if not p_row.expires_fixed then
@@ -140,7 +149,7 @@ begin
     update public.call_queue
     set status = 'queued', outcome = null, ended_reason = null, not_before = v_again_at, expires_at = v_expires_at,
       attempts = p_row.attempts, faults = p_row.faults, last_outcome = p_outcome, last_reason = p_reason,
-      call_facts = p_facts, claim_id = null, deadline = null, settle_at = null,
+      trunks_tried = v_tried, call_facts = p_facts, claim_id = null, deadline = null, settle_at = null,
       originated_at = p_row.originated_at, ringing_at = p_row.ringing_at, answered_at = p_row.answered_at,
       ended_at = p_row.ended_at, updated_at = p_now
     where id = p_row.id;
@@ -340,7 +349,8 @@ begin
   set status = 'queued',
     faults = p_row.faults || jsonb_build_object('released', coalesce((p_row.faults ->> 'released')::integer, 0) + 1),
     call_id = null, claim_number = null, claim_id = null, adapter = null, incarnation = null,
-    pbx = null, pbx_boot = null, claimed_at = null, originated_at = null, deadline = null, updated_at = p_now
+    pbx = null, pbx_boot = null, dialed_trunk = null, way = null, claimed_at = null, originated_at = null,
+    deadline = null, updated_at = p_now
   where id = p_row.id;
   if p_row.cancel_requested then
     -- It was canceled meanwhile; queued, it ends by that.
@@ -506,6 +516,9 @@ begin
   v_row.answered_at := coalesce(v_answered, v_row.answered_at);
   v_row.ended_at := coalesce(v_ended, p_now);
   done := public.call_end(v_row, v_outcome, v_status, v_reason, v_talk, v_facts, p_now);
+  if done and v_known is null then
+    perform public.call_trunk_heard(v_row, v_outcome, coalesce((p_record ->> 'watched')::boolean, true), p_now);
+  end if;
   if not done then
     note := format('call %s: its call_logs row is held by another session', v_call);
   end if;

@@ -95,25 +95,6 @@ begin
 end
 $$;
 
-create or replace function public.call_rule_trunk(
-  p_row public.call_queue, p_status jsonb, p_now timestamptz, out why text, out until timestamptz, out fact text
-)
-language plpgsql stable security definer
-set search_path = ''
-as $$
-begin
-  if p_row.trunk is not null and p_row.trunk is distinct from p_status ->> 'trunk' then
-    if exists (select from public.call_pbx x where x.trunk = p_row.trunk and x.lease_until > p_now) then
-      -- Another PBX has it.
-      why := format('it is for trunk %s, through which another adapter dials', p_row.trunk);
-      until := p_now + interval '5 seconds';
-    else
-      why := format('the trunk %s is not known', p_row.trunk);
-    end if;
-  end if;
-end
-$$;
-
 -- One person, one call. Put off, or many rows for one number would stand in front of all others.
 create or replace function public.call_rule_person(
   p_row public.call_queue, p_status jsonb, p_now timestamptz, out why text, out until timestamptz, out fact text

@@ -254,7 +254,8 @@ as $$
     'bell_at', case
       when p_row.attempts = 0 and p_row.faults = '{}' and p_row.not_before <= p_row.created_at then p_row.created_at
     end,
-    'pbx_boot', p_row.pbx_boot
+    'pbx_boot', p_row.pbx_boot,
+    'trunk', p_row.way
   )
 $$;
 
@@ -268,8 +269,8 @@ language plpgsql volatile security definer
 set search_path = ''
 as $$
 declare
-  v_trunk text := coalesce(p_row.trunk, p_status ->> 'trunk');
   v_verdict record;
+  v_way record;
 begin
   if p_row.expires_at <= p_now and not public.call_clock_stood(p_row, p_now) then
     perform public.call_end_uncalled(p_row, 'expired before it could be dialed', p_now);
@@ -288,12 +289,15 @@ begin
     end if;
     return null;
   end if;
+  select * into v_way from public.call_way(p_row, p_status, p_now);
 
   p_row.status := 'dialing';
   p_row.call_id := gen_random_uuid();
   p_row.claim_number := nextval('public.call_claim_number');
   p_row.pbx := p_status ->> 'pbx';
   p_row.pbx_boot := p_status ->> 'pbx_boot';
+  p_row.dialed_trunk := v_way.trunk;
+  p_row.way := v_way.way;
   p_row.deadline := p_now + make_interval(secs =>
     coalesce(p_row.ring_seconds, (p_status ->> 'ring_seconds')::integer, 30)
     + coalesce((p_status ->> 'max_call_seconds')::integer, 900)
@@ -303,6 +307,7 @@ begin
   update public.call_queue
   set status = 'dialing', call_id = p_row.call_id, claim_number = p_row.claim_number, claim_id = p_claim_id,
     adapter = p_adapter, incarnation = p_incarnation, pbx = p_row.pbx, pbx_boot = p_row.pbx_boot, claimed_at = p_now,
+    dialed_trunk = v_way.trunk, way = v_way.way,
     deadline = p_row.deadline, originated_at = null, ringing_at = null, answered_at = null, ended_at = null,
     outcome = null, ended_reason = null, settle_at = null, call_facts = null, wait_reason = null,
     billing_step = public.call_billing_step(),
@@ -315,12 +320,15 @@ begin
       'attempt', (p_row.attempts + 1)::text,
       'claim_number', p_row.claim_number::text,
       'pbx', p_row.pbx,
-      'trunk', v_trunk
+      'trunk', v_way.trunk
     )),
     p_now
   );
   insert into public.call_dials (call_id, row_id, user_id, e164, trunk, claimed_at, facts)
-  values (p_row.call_id, p_row.id, p_row.user_id, p_row.e164, v_trunk, p_now, v_verdict.facts);
+  values (p_row.call_id, p_row.id, p_row.user_id, p_row.e164, v_way.trunk, p_now, v_verdict.facts);
+  -- A trunk on trial gets no second call until this one has told.
+  update public.call_trunk_health set probed_at = p_now
+  where pbx = p_row.pbx and trunk = coalesce(v_way.trunk, '') and (cooled_at is not null or stopped_at is not null);
   p_row.claimed_at := p_now;
   return public.call_claimed(p_row);
 end
@@ -338,8 +346,12 @@ declare
   v_passes constant integer := 6;
   v_pbx text := p_status ->> 'pbx';
   v_limits jsonb := coalesce(nullif(p_status -> 'limits', 'null'), '{}');
-  v_user_limit integer := coalesce((v_limits ->> 'user')::integer, 2147483647);
-  v_lane_limit integer := coalesce((v_limits ->> 'campaign')::integer, 2147483647);
+  v_most_of_user constant integer := coalesce((v_limits ->> 'user')::integer, 2147483647);
+  v_most_of_lane constant integer := coalesce((v_limits ->> 'campaign')::integer, 2147483647);
+  -- The heartbeat, in which each trunk has less room with each row that is claimed.
+  v_status jsonb;
+  v_lane_limit integer;
+  v_trunks_left integer;
   v_room integer;
   v_pbx_room integer;
   v_got integer := 0;
@@ -372,7 +384,8 @@ begin
   select coalesce((v_limits ->> 'pbx')::integer, 2147483647) - count(*) into v_pbx_room
   from public.call_queue q
   where q.status in ('dialing', 'talking') and q.outcome is null and q.pbx = v_pbx;
-  v_room := least(p_room, v_pbx_room, 500);
+  v_status := p_status || jsonb_build_object('_in_air', public.call_trunks_in_air(v_pbx));
+  v_room := public.call_pbx_trunks_left(v_status, least(p_room, v_pbx_room, public.call_all_left(), 500), p_now);
 
   for pass in 1 .. v_passes loop
     exit when v_got >= v_room;
@@ -387,11 +400,12 @@ begin
 
     foreach v_user in array v_users loop
       exit when v_got >= v_room;
-      select v_user_limit - count(*) into v_user_room
+      select public.call_user_limit(v_user, v_most_of_user) - count(*) into v_user_room
       from public.call_queue q
       where q.user_id = v_user and q.status in ('dialing', 'talking') and q.outcome is null;
-      v_full := v_user_room <= 0;
-      v_user_room := least(v_user_room, v_user_share, v_room - v_got);
+      v_trunks_left := public.call_user_trunks_left(v_user, v_status, p_now);
+      v_full := least(v_user_room, v_trunks_left) <= 0;
+      v_user_room := least(v_user_room, v_trunks_left, v_user_share, v_room - v_got);
 
       v_lanes := '{}';
       if v_user_room > 0 then
@@ -413,6 +427,7 @@ begin
           continue;
         end if;
         v_lane_room := least(v_lane_share, v_user_room);
+        v_lane_limit := public.call_lane_limit(v_lane, v_most_of_lane);
         if v_lane_limit < 2147483647 and v_lane <> '00000000-0000-0000-0000-000000000000' then
           select least(v_lane_room, v_lane_limit - count(*)) into v_lane_room
           from public.call_queue q
@@ -435,7 +450,7 @@ begin
           loop
             v_one := null;
             begin
-              v_one := public.call_claim_row(v_row, p_adapter, p_incarnation, p_status, p_claim_id, p_now);
+              v_one := public.call_claim_row(v_row, p_adapter, p_incarnation, v_status, p_claim_id, p_now);
             exception
               -- What the row itself cannot be: its values, or what they refer to. Anything else ends the claim.
               when data_exception or integrity_constraint_violation or raise_exception then
@@ -444,6 +459,9 @@ begin
             end;
             if v_one is not null then
               claimed := claimed || v_one;
+              v_status := public.call_way_taken(
+                v_status, coalesce(v_one #>> '{trunk,id}', p_status ->> 'trunk', '')
+              );
               v_got := v_got + 1;
               v_user_room := v_user_room - 1;
             end if;
@@ -471,7 +489,8 @@ begin
           select from public.call_lanes l where l.user_id = v_user and l.ready and not l.paused
         ),
         wake_at = case
-          when v_full then p_now + interval '2 seconds'
+          -- A trunk has room again within a second, a user's limit when a call of it ends (call_room_made).
+          when v_full then p_now + case when v_trunks_left <= 0 then interval '1 second' else interval '2 seconds' end
           when v_paused then least(v_due_at, p_now + interval '5 seconds')
           else v_due_at
         end

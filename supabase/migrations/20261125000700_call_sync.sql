@@ -209,6 +209,7 @@ declare
   v_claim record;
   v_region text;
   v_unbilled integer;
+  v_trunks_version bigint;
 begin
   if p_adapter is null or p_incarnation is null then
     raise exception 'call_sync_v1 needs p_adapter and p_incarnation';
@@ -272,7 +273,7 @@ begin
   -- whatever was claimed since. Rows that were dialed meanwhile wait again, so it gets none.
   v_restored := coalesce((v_status ->> 'seen')::bigint > v_self.told, false);
   select * into v_beat from public.call_heartbeat(p_adapter, v_status, v_now);
-  select s.default_region, s.unbilled into v_region, v_unbilled from public.call_settings s;
+  select s.default_region, s.unbilled, s.trunks_version into v_region, v_unbilled, v_trunks_version from public.call_settings s;
   if v_status ->> 'region' <> v_region then
     v_notes := v_notes || to_jsonb(format(
       'the default region is %s here and %s there: set it to the same in call_settings.default_region',
@@ -340,6 +341,11 @@ begin
     'recorded', v_recorded,
     'refused', v_refused,
     'notes', v_notes,
+    'trunks_version', v_trunks_version,
+    'trunks', case
+      when (v_status ->> 'trunks_version')::bigint is distinct from v_trunks_version
+        then public.call_ways(v_status ->> 'pbx')
+    end,
     'rows', v_rows,
     'more', v_more,
     'commands', (

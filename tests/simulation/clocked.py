@@ -20,7 +20,7 @@ from adapter.sandbox.postgres import Postgres
 from adapter.supabase_io import replies
 from adapter.supabase_io.database import Registered, SyncReply, SyncRequest
 from tests.simulation.store import Refused, Store
-from tests.simulation.store_tables import Adapter, Log, Pbx, Row, Turn
+from tests.simulation.store_tables import Adapter, Health, Log, Pbx, Row, Trunk, Turn
 from tests.support.db import installation
 
 Connection: TypeAlias = "asyncpg.Connection[asyncpg.Record]"
@@ -36,11 +36,13 @@ $$;
 
 _RESET = """
 truncate public.call_queue, public.call_logs, public.call_tenants, public.call_lanes, public.call_arrivals,
-  public.call_pauses, public.call_adapters, public.call_pbx, public.call_dials restart identity;
+  public.call_pauses, public.call_adapters, public.call_pbx, public.call_dials,
+  public.call_trunks, public.call_trunk_health, public.call_limits restart identity;
 alter sequence public.call_claim_number restart;
 alter sequence public.call_turn restart;
 update public.call_bell set rung_at = '-infinity';
-update public.call_settings set repair_user = null, repair_lane = null, repaired_at = '-infinity';
+update public.call_settings set repair_user = null, repair_lane = null, repaired_at = '-infinity',
+  max_calls = null, trunks_version = 1;
 """
 
 
@@ -77,9 +79,13 @@ _NAMES = {
     "lanes": ("select * from public.call_lanes", Turn),
     "adapters": ("select * from public.call_adapters", Adapter),
     "pbxs": ("select * from public.call_pbx", Pbx),
+    "trunks": ("select * from public.call_trunks", Trunk),
+    "health": ("select * from public.call_trunk_health", Health),
 }
-_KEYS = {"rows": ("id",), "logs": ("call_id",), "tenants": ("user_id",), "lanes": ("user_id", "lane"),
-         "adapters": ("adapter",), "pbxs": ("pbx",)}  # fmt: skip
+_KEYS = {
+    "rows": ("id",), "logs": ("call_id",), "tenants": ("user_id",), "lanes": ("user_id", "lane"),
+    "adapters": ("adapter",), "pbxs": ("pbx",), "trunks": ("pbx", "trunk"), "health": ("pbx", "trunk"),
+}  # fmt: skip
 _COLUMNS = {name: tuple(column.name for column in fields(kind)) for name, (_, kind) in _NAMES.items()}
 
 Contents: TypeAlias = dict[str, Any]
@@ -195,6 +201,45 @@ class ClockedPostgres:
             return await self._run(query, user, paused) is not None
         query = "update public.call_lanes set paused = $3 where user_id = $1 and lane = $2 returning user_id"
         return await self._run(query, user, lane, paused) is not None
+
+    async def trunk(self, pbx: str, trunk: str, now: float, **columns: Any) -> None:
+        """As `Store.trunk`."""
+        await self.at(now)
+        names = ("pbx", "trunk", *columns)
+        sets = ", ".join(f"{name} = excluded.{name}" for name in names)
+        await self._run(
+            f"insert into public.call_trunks ({', '.join(names)}) values ({_marks(dict.fromkeys(names))}) "  # noqa: S608
+            f"on conflict (pbx, trunk) do update set {sets}",
+            pbx,
+            trunk,
+            *columns.values(),
+        )
+
+    async def drop_trunk(self, pbx: str, trunk: str, now: float) -> bool:
+        """As `Store.drop_trunk`."""
+        await self.at(now)
+        query = "delete from public.call_trunks where pbx = $1 and trunk = $2 returning pbx"
+        return await self._run(query, pbx, trunk) is not None
+
+    async def forgive(self, trunk: str, now: float) -> bool:
+        """As `Store.forgive`."""
+        await self.at(now)
+        was: bool = await self._run("select public.call_trunk_forgive($1)", trunk)
+        return was
+
+    async def limit(self, kind: str, key: str | None, most: int | None, now: float) -> None:
+        """As `Store.limit`."""
+        await self.at(now)
+        if key is None:
+            await self._run("update public.call_settings set max_calls = $1", most)
+        elif most is None:
+            await self._run("delete from public.call_limits where kind = $1 and key = $2", kind, key)
+        else:
+            query = (
+                "insert into public.call_limits (kind, key, max_calls) values ($1, $2, $3) "
+                "on conflict (kind, key) do update set max_calls = excluded.max_calls"
+            )
+            await self._run(query, kind, key, most)
 
     async def forget_turns(self, user: str, now: float) -> int:
         """As `Store.forget_turns`."""

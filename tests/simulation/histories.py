@@ -37,6 +37,8 @@ LONG_PAUSES = (300.0, 1800.0, 3600.0, 86400.0, 40 * 86400.0)
 STRETCH = 20
 """Steps after which other adapters may fall silent."""
 
+TRUNKS = ("SIP-1", "SIP-2", "SIP-3")
+
 LOG_WORDS = ("answered", "no_answered", "no_answer", "voicemail", "failed")
 OUTCOMES = (*Outcome, Outcome.ANSWERED, Outcome.UNKNOWN, Outcome.NO_ANSWER)
 OWN_BOUND = (Outcome.REJECTED, Outcome.CONGESTION, Outcome.TRUNK_UNAVAILABLE, Outcome.PBX_ERROR)
@@ -86,6 +88,7 @@ class History:
         self._mood = self._random.choice((None, *OWN_BOUND, *OUTCOMES)) if self._random.random() < 0.5 else None
         """An outcome that most calls have."""
 
+        self._many_trunks = self._random.random() < 0.5
         self._releases = self._random.choice((0.15, 0.15, 0.5))
         self._heard = self._desks
         self._alone = False
@@ -110,6 +113,8 @@ class History:
         """The history, `count` steps long."""
         for desk in self._desks:
             yield self._register(desk)
+        for _ in range(self._random.randint(1, 4) if self._many_trunks else 0):
+            yield self._trunk()
         for _ in range(self._random.randint(2, 8)):
             yield self._insert()
         for serial in range(count):
@@ -142,8 +147,9 @@ class History:
                 self._again,
                 self._forget,
                 self._witness,
+                self._trunk,
             ),
-            (8, 4, 2, 6, 1, 1, 3, 0.5, 4),
+            (8, 4, 2, 6, 1, 1, 3, 0.5, 4, 3 if self._many_trunks else 0),
         )[0]
         return draw()
 
@@ -241,6 +247,34 @@ class History:
         user = self._random.choice(self._users)
         return Step(name="pause", arguments={"user": user, "lane": lane, "paused": paused, "now": self._now})
 
+    def _trunk(self) -> Step:
+        """Trunks come, change and go; so do limits, and somebody resumes a trunk."""
+        dice = self._random
+        place = {"pbx": dice.choice(("pbx-1", "pbx-1", "pbx-2")), "trunk": dice.choice(TRUNKS)}
+        columns: dict[str, Any] = {}
+        for chance, name, value in (
+            (0.2, "user_id", dice.choice((*self._users, None))),
+            (0.2, "prefixes", dice.choice(([], ["60"], ["1", "44"]))),
+            (0.3, "max_channels", dice.choice((None, 1, 2, 4))),
+            (0.3, "priority", dice.randint(0, 9)),
+            (0.2, "caller_ids", ["+60123456799"]),
+            (0.2, "add_prefix", "99"),
+            (0.15, "enabled", False),
+            (0.2, "calls_per_second", 2.0),
+        ):
+            columns |= {name: value} if dice.random() < chance else {}
+        kind = dice.choice(("user", "campaign"))
+        key: str | None = dice.choice((*self._users, *CAMPAIGNS[2:], None))
+        draw = dice.random()
+        if draw < 0.5:
+            return Step(name="trunk", arguments={**place, **columns, "now": self._now})
+        if draw < 0.6:
+            return Step(name="drop_trunk", arguments={**place, "now": self._now})
+        if draw < 0.75:
+            return Step(name="forgive", arguments={"trunk": place["trunk"], "now": self._now})
+        most = dice.choice((None, None, 0, 1, 3))
+        return Step(name="limit", arguments={"kind": kind, "key": key, "most": most, "now": self._now})
+
     def _forget(self) -> Step:
         return Step(name="forget_turns", arguments={"user": self._random.choice(self._users), "now": self._now})
 
@@ -315,6 +349,8 @@ class History:
             status["seen"] = known.told + dice.choice((0, 0, 0, 0, 0, 0, -1, -2, 1))
         if (held := self._store.tables.pbxs.get(desk.pbx)) is not None and dice.random() < 0.7:
             status["epoch"] = held.epoch - (dice.random() < 0.3)
+        if dice.random() < 0.7:
+            status |= {"trunks": self._trunks(), "reserved": dice.choice((0, 0, 1))}
         for chance, change in ((0.01, {"region": "SG"}), (0.01, {"pbx": None}), (0.02, {"trunk": None})):
             if dice.random() < chance:
                 status |= change
@@ -327,6 +363,20 @@ class History:
         incarnation = desk.incarnation - (dice.random() < 0.03)
         arguments = {"adapter": desk.adapter, "incarnation": incarnation, "request": request, "now": self._now}
         return Step(name="sync", arguments=arguments)
+
+    def _trunks(self) -> Mapping[str, Any]:
+        """What an adapter tells of its trunks."""
+        dice = self._random
+        return {
+            trunk: {
+                "room": dice.choice((0, 1, 5, 5, 5, 5)),
+                "foreign": dice.choice((0, 0, 1)),
+                "problem": "it is down" if dice.random() < 0.05 else None,
+                "max_channels": dice.choice((None, None, 3)),
+            }
+            for trunk in (*TRUNKS, "")
+            if dice.random() < 0.95
+        }
 
     def _some_call(self) -> str:
         live = [str(row.call_id) for row in self._store.tables.open.values() if row.call_id is not None]
@@ -379,11 +429,12 @@ class History:
             talk_seconds=dice.choice((0, 0, 12)),
             estimated=dice.random() < 0.2,
         )
-        return encode(
+        record = encode(
             OutcomeRecord(
                 call_id=call, ending=ending, log_status=dice.choice(LOG_WORDS), trunk=dice.choice(("", "SIP-1"))
             )
         )
+        return {**record, "watched": False} if dice.random() < 0.1 else record
 
     def _times(self, row: Row | None) -> CallTimes:
         dice = self._random

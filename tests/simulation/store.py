@@ -5,6 +5,7 @@ against PostgreSQL by tests/simulation/test_store.py, by the same random histori
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from random import Random
 from typing import Any
 from uuid import UUID
@@ -12,7 +13,7 @@ from uuid import UUID
 from adapter.core.model import ClaimedRow, OpenCall
 from adapter.supabase_io.database import Registered, SyncReply, SyncRequest
 from tests.simulation import store_claim, store_records
-from tests.simulation.store_tables import LIVE, REGION, Adapter, Log, Pbx, Refused, Row, Tables
+from tests.simulation.store_tables import LIVE, REGION, Adapter, Log, Pbx, Refused, Row, Tables, Trunk
 
 __all__ = ["Log", "Refused", "Row", "Store"]
 
@@ -115,6 +116,32 @@ class Store:
                 self._tables.user_paused(user, paused, now)
             turn.paused = paused
         return turn is not None
+
+    def trunk(self, pbx: str, trunk: str, now: float, **columns: Any) -> None:
+        """A person writes a trunk into `call_trunks`, or changes it."""
+        known = self._tables.trunks.get((pbx, trunk))
+        self._tables.trunks[pbx, trunk] = replace(known or Trunk(pbx=pbx, trunk=trunk), **columns)
+        self._tables.trunks_version += 1
+
+    def drop_trunk(self, pbx: str, trunk: str, now: float) -> bool:
+        """A person deletes one."""
+        self._tables.trunks_version += 1
+        return self._tables.trunks.pop((pbx, trunk), None) is not None
+
+    def forgive(self, trunk: str, now: float) -> bool:
+        """`call_trunk_forgive`."""
+        found = [at for at in self._tables.health if at[1] == trunk]
+        gone = [self._tables.health.pop(at) for at in found]
+        return any(health.stopped_at is not None or health.cooled_at is not None for health in gone)
+
+    def limit(self, kind: str, key: str | None, most: int | None, now: float) -> None:
+        """A person sets the most calls of a user or campaign, or (kind all) of everything; None: takes it away."""
+        if key is None:
+            self._tables.max_calls = most
+        elif most is None:
+            self._tables.limits.pop((kind, key), None)
+        else:
+            self._tables.limits[kind, key] = most
 
     def forget_turns(self, user: str, now: float) -> int:
         """The turn tables lose a user: the sweep has to find his rows again. Returns how many lanes went."""

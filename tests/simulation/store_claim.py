@@ -4,8 +4,9 @@ import math
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-from tests.simulation import store_records, store_rules
+from tests.simulation import store_records, store_rules, store_trunks
 from tests.simulation.store_tables import DAY, MONTH, NO_LANE, RULES, Row, Tables, Turn, changed
+from tests.simulation.store_trunks import Told
 
 MOST = 100
 BATCH = 2000
@@ -135,15 +136,15 @@ def _wakes(turn: Turn) -> float:
     return math.inf if turn.wake_at is None else turn.wake_at
 
 
-def claim_row(tables: Tables, row: Row, asked: Asked) -> Row | None:
+def claim_row(tables: Tables, row: Row, asked: Asked, told: Told) -> Row | None:
     """As `call_claim_row`."""
     now = asked.now
     if row.expires_at <= now and not clock_stood(tables, row, now):
         store_records.end_uncalled(tables, row, "expired before it could be dialed", now)
     elif row.cancel_requested:
         tables.update(row, now, {"cancel_requested": True}, at_work=True)
-    elif (no := store_rules.judge(tables, row, asked.status, now)) is None:
-        return _claimed(tables, row, asked)
+    elif (no := store_rules.judge(tables, row, told)) is None:
+        return _claimed(tables, row, asked, told)
     elif no.until is None:
         store_records.end_uncalled(tables, row, no.why, now)
     else:
@@ -151,8 +152,9 @@ def claim_row(tables: Tables, row: Row, asked: Asked) -> Row | None:
     return None
 
 
-def _claimed(tables: Tables, row: Row, asked: Asked) -> Row:
+def _claimed(tables: Tables, row: Row, asked: Asked, told: Told) -> Row:
     adapter, incarnation, status, claim_id, now = asked
+    way = store_trunks.way(tables, row, told)
     tables.last_claim += 1
     longest = (
         _integer(row.ring_seconds, _integer(status.get("ring_seconds"), 30))
@@ -168,16 +170,18 @@ def _claimed(tables: Tables, row: Row, asked: Asked) -> Row:
         **nothing, "status": "dialing", "call_id": tables.new_id(row.id, now), "claim_number": tables.last_claim,
         "claim_id": claim_id, "adapter": adapter, "incarnation": incarnation, "pbx": status.get("pbx"),
         "pbx_boot": status.get("pbx_boot"), "claimed_at": now, "deadline": now + longest, "updated_at": now,
+        "dialed_trunk": way.trunk, "way": way.way,
     }  # fmt: skip
     new = tables.update(row, now, changes, at_work=True)
     facts = {
         "attempt": str(row.attempts + 1),
         "claim_number": str(new.claim_number),
         "pbx": new.pbx,
-        "trunk": row.trunk or status.get("trunk"),
+        "trunk": way.trunk,
     }
     facts = {key: value for key, value in facts.items() if value is not None}
     tables.log_insert(new, "initiated", duration=None, agent=status.get("agent_id"), facts=facts, now=now)
+    store_trunks.taken(tables, told, way.trunk or "")
     return new
 
 
@@ -198,6 +202,7 @@ class Claim:
         self._lane_limit = _integer(limits.get("campaign"), NO_LIMIT)
         self._pbx_limit = _integer(limits.get("pbx"), NO_LIMIT)
         self._pbx = status.get("pbx")
+        self._told = store_trunks.told(tables, status, asked.now)
         self.got: list[Row] = []
         self.more = False
 
@@ -212,7 +217,7 @@ class Claim:
         if not arriving:
             turns_repair(tables, self._now)
         pbx_room = self._pbx_limit - sum(self._counts(row) and row.pbx == self._pbx for row in tables.open.values())
-        room = min(room, pbx_room, 500)
+        room = store_trunks.pbx_left(tables, self._told, min(room, pbx_room, store_trunks.all_left(tables), 500))
         for _ in range(PASSES):
             if len(self.got) >= room:
                 break
@@ -233,9 +238,11 @@ class Claim:
 
     def _user(self, user: str, share: int, room: int) -> None:
         tables, now = self._tables, self._now
-        left = self._user_limit - sum(self._counts(row) and row.user_id == user for row in tables.open.values())
-        full = left <= 0
-        left = min(left, share, room - len(self.got))
+        most = min(self._user_limit, tables.limits.get(("user", user), NO_LIMIT))
+        left = most - sum(self._counts(row) and row.user_id == user for row in tables.open.values())
+        trunks_left = store_trunks.user_left(tables, self._told, user)
+        full = min(left, trunks_left) <= 0
+        left = min(left, trunks_left, share, room - len(self.got))
         mine = {lane: turn for (owner, lane), turn in tables.lanes.items() if owner == user}
         lanes: list[str] = []
         if left > 0:
@@ -255,7 +262,7 @@ class Claim:
         tenant.served = tables.last_turn
         tenant.ready = not full and any(turn.ready and not turn.paused for turn in mine.values())
         if full:
-            tenant.wake_at = now + 2.0
+            tenant.wake_at = now + (1.0 if trunks_left <= 0 else 2.0)
         elif any(turn.paused and turn.ready for turn in told):
             tenant.wake_at = min(now + 5.0, math.inf if wake_at is None else wake_at)
         else:
@@ -264,14 +271,15 @@ class Claim:
     def _lane(self, user: str, lane: str, room: int) -> int:
         tables, now = self._tables, self._now
         mine = [row for row in tables.open.values() if row.user_id == user and row.lane == lane]
-        if self._lane_limit < NO_LIMIT and lane != NO_LANE:
-            room = min(room, self._lane_limit - sum(self._counts(row) for row in mine))
+        most = min(self._lane_limit, tables.limits.get(("campaign", lane), NO_LIMIT))
+        if most < NO_LIMIT and lane != NO_LANE:
+            room = min(room, most - sum(self._counts(row) for row in mine))
         got = 0
         if room > 0:
             due = [row for row in mine if row.status == "queued" and row.not_before <= now]
             due.sort(key=lambda row: (-row.priority, row.not_before, row.id))
             for row in due[:room]:
-                if (one := claim_row(tables, row, self._asked)) is not None:
+                if (one := claim_row(tables, row, self._asked, self._told)) is not None:
                     self.got.append(one)
                     got += 1
         due_at = lane_due(tables, user, lane)

@@ -6,6 +6,7 @@ from datetime import datetime
 from typing import Any, NamedTuple
 from uuid import UUID
 
+from tests.simulation import store_trunks
 from tests.simulation.store_tables import (
     DAY,
     LIVE,
@@ -101,8 +102,13 @@ def settle(tables: Tables, row: Row, ended: tuple[str, str, dict[str, Any]], now
     if not spends:
         faults[outcome] = faults.get(outcome, 0) + 1
     again_at, expires_at = math.inf, row.expires_at
+    tried: list[str] = []
     if row.cancel_requested:
         pass
+    elif rule.retried != "never" and store_trunks.fails_over(tables, row, outcome):
+        again_at = min(row.not_before, now)
+        tried = [*row.trunks_tried, str(row.dialed_trunk)]
+        faults = {**row.faults, "failover": row.faults.get("failover", 0) + 1}
     elif rule.retried == "policy" and attempts < row.max_attempts and not number_answered(tables, row):
         again_at = now + row.retry_seconds
         if not row.expires_fixed:
@@ -118,7 +124,7 @@ def settle(tables: Tables, row: Row, ended: tuple[str, str, dict[str, Any]], now
         if not spends:
             tables.logs.pop(str(row.call_id), None)
         changes |= {"status": "queued", "outcome": None, "ended_reason": None, "not_before": again_at}
-        changes |= {"expires_at": expires_at, "claim_id": None}
+        changes |= {"expires_at": expires_at, "claim_id": None, "trunks_tried": tried}
     else:
         changes |= {"status": "done", "outcome": outcome, "ended_reason": reason}
         changes["ended_at"] = now if row.ended_at is None else row.ended_at
@@ -208,7 +214,7 @@ def release(tables: Tables, row: Row, now: float) -> None:
     room_made(tables, row)
     nothing = dict.fromkeys((
         "call_id", "claim_number", "claim_id", "adapter", "incarnation", "pbx", "pbx_boot", "claimed_at",
-        "originated_at", "deadline",
+        "originated_at", "deadline", "dialed_trunk", "way",
     ))  # fmt: skip
     faults = {**row.faults, "released": row.faults.get("released", 0) + 1}
     changes = {**nothing, "status": "queued", "faults": faults, "updated_at": now}
@@ -330,6 +336,8 @@ def _outcome(tables: Tables, told: Told, now: float) -> str | None:
         },
     )
     end(tables, row, Ended(outcome, status, reason, talk, facts), now)
+    if known is None:
+        store_trunks.heard(tables, row, outcome, record.get("watched", True), now)
     return None
 
 

@@ -122,6 +122,9 @@ class Row:
     last_outcome: str | None = None
     last_reason: str | None = None
     wait_reason: str | None = None
+    dialed_trunk: str | None = None
+    way: Mapping[str, Any] | None = None
+    trunks_tried: list[str] = field(default_factory=list)
 
     @property
     def lane(self) -> str:
@@ -137,7 +140,7 @@ class Row:
 _SET_BY_US = (
     "call_id", "claim_number", "claim_id", "adapter", "incarnation", "pbx", "pbx_boot", "claimed_at", "originated_at",
     "ringing_at", "answered_at", "deadline", "settle_at", "clock_at", "call_facts", "last_outcome", "last_reason",
-    "wait_reason",
+    "wait_reason", "dialed_trunk", "way", "trunks_tried",
 )  # fmt: skip
 """Columns that an insert cannot set."""
 
@@ -207,6 +210,38 @@ class Pbx:
     taken_at: float
     epoch: int = 1
     former: str | None = None
+
+
+@dataclass(kw_only=True)
+class Trunk:
+    """A row of `call_trunks`."""
+
+    pbx: str
+    trunk: str
+    user_id: str | None = None
+    form: str = "trunk"
+    number_style: str = "e164"
+    strip_prefix: str = ""
+    add_prefix: str = ""
+    prefixes: list[str] = field(default_factory=list)
+    max_channels: int | None = None
+    calls_per_second: float | None = None
+    priority: int = 5
+    caller_ids: list[str] = field(default_factory=list)
+    enabled: bool = True
+
+
+@dataclass(kw_only=True)
+class Health:
+    """A row of `call_trunk_health`."""
+
+    recent: str = ""
+    silent: int = 0
+    cools: int = 0
+    cooled_at: float | None = None
+    cooled_until: float | None = None
+    stopped_at: float | None = None
+    probed_at: float | None = None
 
 
 class Number(NamedTuple):
@@ -285,15 +320,20 @@ class Tables:
 
         self.adapters: dict[str, Adapter] = {}
         self.pbxs: dict[str, Pbx] = {}
+        self.trunks: dict[tuple[str, str], Trunk] = {}
+        self.health: dict[tuple[str, str], Health] = {}
+        self.limits: dict[tuple[str, str], int] = {}
+        self.max_calls: int | None = None
+        self.trunks_version = 1
         self.last_row = 0
         self.last_claim = 0
         self.last_turn = 0
         self.repair: tuple[str, str] | None = None
         self.repaired_at = -math.inf
 
-    _PLAIN = ("rows", "logs", "open", "by_call", "arrivals", "pauses")
-    _DEEP = ("tenants", "lanes", "adapters", "pbxs")
-    _SINGLE = ("last_row", "last_claim", "last_turn", "repair", "repaired_at")
+    _PLAIN = ("rows", "logs", "open", "by_call", "arrivals", "pauses", "limits")
+    _DEEP = ("tenants", "lanes", "adapters", "pbxs", "trunks", "health")
+    _SINGLE = ("last_row", "last_claim", "last_turn", "repair", "repaired_at", "max_calls", "trunks_version")
 
     def snapshot(self) -> Mapping[str, Any]:
         """All tables and sequences as they are now."""

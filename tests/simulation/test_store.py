@@ -25,7 +25,7 @@ STEPS = 50
 PARTS = 4
 HISTORIES = 160
 
-LIST = ("rows", "logs", "tenants", "lanes", "adapters", "pbxs")
+LIST = ("rows", "logs", "tenants", "lanes", "adapters", "pbxs", "trunks", "health")
 
 
 class Differs(AssertionError):
@@ -129,6 +129,13 @@ def _count(store: Store, step: Step, reply: Any, seen: Counter[str]) -> None:
             seen["released"] += "released" in row.faults
             seen["held"] += row.settle_at is not None
             seen["tried again"] += row.status == "queued" and row.last_outcome is not None
+            seen["failed over"] += bool(row.trunks_tried)
+            seen["by a trunk of the table"] += row.way is not None and row.status == "dialing"
+            seen["put off: " + " ".join(str(row.wait_reason).split()[:2])] += row.wait_reason is not None
+    for health in store.tables.health.values():
+        seen["a trunk cools down"] += health.cooled_at == step.arguments.get("now")
+        seen["a trunk is stopped"] += health.stopped_at == step.arguments.get("now")
+        seen["a trunk is tried"] += health.probed_at is not None and health.probed_at == step.arguments.get("now")
 
 
 def _overtaken(store: Store, step: Step, reply: SyncReply) -> bool:
@@ -152,8 +159,8 @@ def test_the_same_seed_gives_the_same_ids_and_answers() -> None:
 
 
 def test_a_restored_database_is_as_it_was_and_can_be_restored_again() -> None:
-    store = Store(Random(3), call_id)
-    steps = History(3, store).steps(STEPS)
+    store = Store(Random(11), call_id)
+    steps = History(11, store).steps(STEPS)
     for _, step in zip(range(STEPS // 2), steps, strict=False):
         _on_store(store, step)
     kept, before = store.snapshot(), repr(contents_of_store(store))
@@ -190,6 +197,8 @@ NEEDED = (
     "done blocked", "canceled canceled", "queued None", "dialing None",
     "talking None", "done answered", "done unknown", "done voicemail", "done canceled",
     "note: call is not its rows were deleted",
+    "trunk", "drop_trunk", "forgive", "limit", "failed over", "by a trunk of the table", "a trunk cools down",
+    "a trunk is stopped", "put off: another call",
 )  # fmt: skip
 
 
@@ -272,6 +281,50 @@ async def test_a_number_answered_in_its_campaign_is_not_tried_again_in_both(post
         hour += 0.4
     assert (await story.sync(hour + 1, most=5)).rows == ()
     assert sorted(str(row.outcome) for row in story.store.rows.values()) == ["answered", "busy", "busy"]
+
+
+async def test_a_trunk_that_fails_cools_down_and_is_tried_again_in_both(postgres: ClockedPostgres) -> None:
+    story = Scripted(postgres)
+    await story.begin()
+    for name, priority in (("A", 9), ("B", 1)):
+        await story.at(0, "trunk", pbx="pbx", trunk=name, priority=priority)
+    for serial in range(60):
+        await story.at(0, "insert", user_id=USERS[0], phone_number=f"+60 12-345 {6700 + serial}")
+    seen: list[str | None] = []
+    hour = 0.01
+    for serial in range(40):
+        row = next(iter((await story.sync(hour, most=1)).rows), None)
+        dialed = None if row is None else story.store.rows[row.row_id].dialed_trunk
+        seen.append(dialed)
+        ended = {"kind": "outcome", "talk_seconds": 0, "log_status": "failed", "reason": None}
+        if row is not None:
+            word = "congestion" if dialed == "A" and serial < 25 else "busy"
+            await story.sync(hour + 0.001, {**ended, "call_id": row.call_id, "outcome": word})
+        hour += 0.002
+    # Five failures, each taken over by B; then B alone, and A is tried after one minute and two more until it works.
+    assert seen[:10] == ["A", "B"] * 5
+    assert seen[10:34].count("A") == 1
+    assert seen[-3:] == ["A"] * 3
+
+
+async def test_a_silent_trunk_is_stopped_until_it_is_resumed_in_both(postgres: ClockedPostgres) -> None:
+    story = Scripted(postgres)
+    await story.begin()
+    for serial in range(60):
+        await story.at(0, "insert", user_id=USERS[0], phone_number=f"+60 12-345 {6700 + serial}")
+    hour, dialed = 0.001, []
+    for _ in range(40):
+        rows = (await story.sync(hour, most=1)).rows
+        dialed.append(len(rows))
+        for row in rows:
+            ended = {"kind": "outcome", "talk_seconds": 0, "log_status": "failed", "reason": None, "outcome": "busy"}
+            await story.sync(hour + 0.0005, {**ended, "call_id": row.call_id})
+        hour += 0.001
+    # Twenty, and one try at once; the next comes after five minutes.
+    assert dialed == [1] * 21 + [0] * 19
+    assert len((await story.sync(hour + 0.09, most=1)).rows) == 1
+    assert await story.at(hour + 0.091, "forgive", trunk="T")
+    assert not await story.at(hour + 0.091, "forgive", trunk="T")
 
 
 def test_the_histories_leave_nothing_out() -> None:

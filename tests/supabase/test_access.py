@@ -12,7 +12,7 @@ TABLES = (
     "call_queue", "call_tenants", "call_lanes", "call_arrivals", "call_bell", "call_settings", "call_regions",
     "call_outcomes", "call_adapters", "call_pbx", "call_batches",
     "call_campaign_news", "call_pauses", "call_campaigns_gone", "call_retries", "call_charges",
-    "call_dials",
+    "call_dials", "call_trunks", "call_trunk_health", "call_limits",
 )  # fmt: skip
 VIEWS = ("calls_live", "calls_today", "queue_overview", "queue_problems")
 SEQUENCES = (

@@ -18,7 +18,7 @@ async def test_row_becomes_dialing_and_gets_its_log_row(desk: Desk) -> None:
     assert set(row) == {
         *("row_id", "call_id", "claim_number", "attempt", "user_id", "phone_number", "e164", "campaign_id"),
         *("contact_id", "prompt_id", "customer_name", "caller_id", "ring_seconds", "variables", "claimed_at"),
-        *("bell_at", "pbx_boot"),
+        *("bell_at", "pbx_boot", "trunk"),
     }
     assert (row["row_id"], row["attempt"], row["e164"]) == (row_id, 1, "+60123456700")
     assert row["pbx_boot"] == "2026-11-25 08:00:00"
