@@ -1416,6 +1416,7 @@ declare
   v_rule public.call_outcomes;
   v_spends boolean;
   v_again_at timestamptz;
+  v_opening timestamptz;
   v_expires_at timestamptz := p_row.expires_at;
   v_faults integer := coalesce((p_row.faults ->> p_outcome)::integer, 0);
   v_faults_before constant jsonb := p_row.faults;
@@ -1441,12 +1442,19 @@ begin
       );
     elsif v_rule.retried = 'policy' and p_row.attempts < p_row.max_attempts
       and not public.call_number_answered(p_row.campaign_id, p_row.e164) then
-      v_again_at := p_now + make_interval(secs => p_row.retry_seconds);
+      v_again_at := public.call_hours_after(p_row, p_now + make_interval(secs => p_row.retry_seconds));
       if not p_row.expires_fixed then
         v_expires_at := least(v_again_at + interval '24 hours', p_row.created_at + interval '30 days');
       end if;
     elsif v_rule.retried = 'own_bound' and v_faults < v_rule.bound then
       v_again_at := p_now + make_interval(secs => v_rule.delay_seconds);
+      -- Its clock runs on, but for the hours in which nobody may be called.
+      v_opening := public.call_hours_after(p_row, v_again_at);
+      if v_opening > v_again_at and not p_row.expires_fixed then
+        v_expires_at := least(v_expires_at + (v_opening - v_again_at), p_row.created_at + interval '30 days');
+        p_row.clock_at := greatest(v_opening, p_row.clock_at);
+      end if;
+      v_again_at := v_opening;
     end if;
   end if;
 
@@ -1461,6 +1469,7 @@ begin
     end if;
     update public.call_queue
     set status = 'queued', outcome = null, ended_reason = null, not_before = v_again_at, expires_at = v_expires_at,
+      clock_at = p_row.clock_at,
       attempts = p_row.attempts, faults = p_row.faults, last_outcome = p_outcome, last_reason = p_reason,
       trunks_tried = v_tried, call_facts = p_facts, claim_id = null, deadline = null, settle_at = null,
       originated_at = p_row.originated_at, ringing_at = p_row.ringing_at, answered_at = p_row.answered_at,
@@ -1963,6 +1972,7 @@ begin
   select 'number', r.* from public.call_rule_number(p_row, p_status, p_now) r
   union all select 'variables', r.* from public.call_rule_variables(p_row, p_status, p_now) r
   union all select 'answered', r.* from public.call_rule_answered(p_row, p_status, p_now) r
+  union all select 'hours', r.* from public.call_rule_hours(p_row, p_status, p_now) r
   union all select 'trunk', r.* from public.call_rule_trunk(p_row, p_status, p_now) r
   union all select 'person', r.* from public.call_rule_person(p_row, p_status, p_now) r;
 end
@@ -3091,6 +3101,9 @@ declare
   v_lane_room integer;
   v_full boolean;
   v_due_at timestamptz;
+  v_hours record;
+  -- Rows that one claim puts off at most because it is past their hours; some milliseconds. The next one goes on.
+  v_put_off integer := 200;
   v_paused boolean;
   v_row public.call_queue;
   v_one jsonb;
@@ -3158,20 +3171,10 @@ begin
           where q.user_id = v_user and q.lane = v_lane and q.status in ('dialing', 'talking') and q.outcome is null;
         end if;
 
+        select * into v_hours from public.call_hours_lane(v_user, v_lane, p_now, v_put_off);
+        v_put_off := v_hours.most;
         if v_lane_room > 0 then
-          for v_row in
-            select q.*
-            from generate_series(9, 0, -1) p
-            cross join lateral (
-              select * from public.call_queue c
-              where c.user_id = v_user and c.lane = v_lane and c.status = 'queued' and c.priority = p
-                and c.not_before <= p_now
-              order by c.not_before, c.id
-              limit v_lane_room
-              for update skip locked
-            ) q
-            limit v_lane_room
-          loop
+          for v_row in select * from public.call_lane_rows(v_user, v_lane, v_hours.zones, v_lane_room, p_now) loop
             v_one := null;
             begin
               v_one := public.call_claim_row(v_row, p_adapter, p_incarnation, v_status, p_claim_id, p_now);
@@ -3193,7 +3196,7 @@ begin
         end if;
 
         -- Empty only if a look says so: what was found above was cut by limits and by rows held elsewhere.
-        v_due_at := public.call_lane_due(v_user, v_lane);
+        v_due_at := public.call_hours_due(v_user, v_lane, v_hours.zones, v_hours.until);
         update public.call_lanes
         set served = nextval('public.call_turn'),
           ready = v_lane_room > 0 and v_due_at <= p_now and v_due_at is not null,
@@ -5362,8 +5365,8 @@ $$;
 
 -- 1. The clock ---------------------------------------------------------------------------------------------------------
 
--- Asked when a queued row has come to its end by the clock: if its campaign or its user was paused meanwhile it gets that
--- time back, and the answer is true. An instant that the inserter gave stands, and 30 days after the insert everything ends.
+-- Asked when a queued row has come to its end by the clock: if its campaign or its user was paused meanwhile, or its
+-- calling hours were shut, it gets that time back, and the answer is true. An instant that the inserter gave stands, and 30 days after the insert everything ends.
 create or replace function public.call_clock_stood(p_row public.call_queue, p_now timestamptz)
 returns boolean
 language plpgsql volatile security definer
@@ -5392,6 +5395,9 @@ begin
     select greatest(p.began, v_from), p.ended
     from public.call_pauses p
     where p.user_id = p_row.user_id and p.began < p_now and (p.ended is null or p.ended > v_from)
+    union all
+    select h.began, h.ended
+    from public.call_hours_shut(p_row.user_id, p_row.campaign_id, p_row.zones, v_from, p_now) h
     order by began
   loop
     -- Where both were paused at once, that time counts once.
@@ -5404,7 +5410,8 @@ begin
       v_counted := v_pause.ended;
     end if;
   end loop;
-  v_from := p_now;
+  -- Hours may be counted up to an opening that is still to come.
+  v_from := greatest(p_now, v_counted);
   if v_standing and v_expires_at < p_now + v_step then
     v_from := p_now + (p_now + v_step - v_expires_at);
     v_expires_at := p_now + v_step;
@@ -6701,6 +6708,3777 @@ begin
   end if;
 end
 $$;
+
+-- ---- 20261125001900_call_hours.sql
+
+-- When people may be called: windows of the week by the clock of the place where the callee is, and when a campaign begins
+-- and ends. Without any row here everybody may be called at any time. As soon as rows apply to a row of the queue (for all,
+-- for its user, for its campaign) a call may begin only inside a window of each of them, in every time zone in which
+-- the callee may be.
+--
+-- A week is kept as seconds since Monday 00:00 by the local clock: what applies is one multirange, and an instant is open if
+-- its wall clock is in it. So a change of the clock needs no rule of its own: an hour that comes twice is open twice,
+-- one that does not come is not open.
+
+-- 1. Tables --------------------------------------------------------------------------------------------------------------
+
+create table if not exists public.call_hours (
+  id bigint generated always as identity primary key,
+  scope text not null default 'all'
+    constraint call_hours_scope_check check (scope in ('all', 'user', 'campaign')),
+  scope_id uuid not null default '00000000-0000-0000-0000-000000000000',
+  days integer[] not null default '{1,2,3,4,5,6,7}'
+    constraint call_hours_days_check check (days <@ '{1,2,3,4,5,6,7}' and cardinality(days) > 0),
+  from_time time not null
+    constraint call_hours_from_check check (extract(second from from_time) = 0),
+  to_time time not null
+    constraint call_hours_to_check check (extract(second from to_time) = 0),
+  constraint call_hours_scope_id_check
+    check ((scope = 'all') = (scope_id = '00000000-0000-0000-0000-000000000000')),
+  -- Over midnight are two windows: it would not be clear to which day the night belongs.
+  constraint call_hours_not_over_midnight check (from_time < to_time)
+);
+create index if not exists call_hours_scope_idx on public.call_hours (scope_id);
+comment on table public.call_hours is
+  'When people may be called, by their own clock. One row is one window; no row at all: at any time. '
+  'Rows of one scope add up; the scopes that apply (all, user, campaign) must all be open.';
+comment on column public.call_hours.id is 'Number of the window.';
+comment on column public.call_hours.scope is 'For all rows of the queue, for those of a user, or for those of a campaign.';
+comment on column public.call_hours.scope_id is 'The user or the campaign; zeros for all.';
+comment on column public.call_hours.days is 'Days of the week, 1 is Monday, 7 is Sunday.';
+comment on column public.call_hours.from_time is 'From this time of the day on, by the clock of the callee.';
+comment on column public.call_hours.to_time is
+  'Up to this time of the same day (24:00: its end). Over midnight are two windows: 22:00-24:00 and 00:00-06:00.';
+
+create table if not exists public.call_campaign_dates (
+  campaign_id uuid primary key,
+  starts_at timestamptz,
+  ends_at timestamptz,
+  constraint call_campaign_dates_check check (
+    num_nonnulls(starts_at, ends_at) > 0 and isfinite(starts_at) is not false and isfinite(ends_at) is not false
+    and (starts_at < ends_at) is not false
+  )
+);
+comment on table public.call_campaign_dates is 'When campaigns begin and end; one without a row does neither.';
+comment on column public.call_campaign_dates.campaign_id is 'The campaign.';
+comment on column public.call_campaign_dates.starts_at is 'Nobody is called before this instant; null: no such instant.';
+comment on column public.call_campaign_dates.ends_at is 'Nobody is called from this instant on: what is queued then ends.';
+
+create table if not exists public.call_user_zones (
+  user_id uuid primary key,
+  zone text not null
+);
+comment on table public.call_user_zones is
+  'Time zone for calling hours where neither the row nor the number tells one. Without it such a row is blocked.';
+comment on column public.call_user_zones.user_id is 'The user.';
+comment on column public.call_user_zones.zone is 'Name of the zone, as Asia/Kuala_Lumpur.';
+
+create table if not exists public.call_zones (
+  prefix text primary key,
+  zones text not null
+);
+comment on table public.call_zones is
+  'Time zones of numbers whose region has several (generated from the phonenumbers package and the list of IANA).';
+comment on column public.call_zones.prefix is 'First digits of numbers, or a region for its numbers that match no digits.';
+comment on column public.call_zones.zones is 'Its zones, separated by spaces; of zones whose clocks agree, one.';
+
+alter table public.call_queue add column if not exists callee_zone text;
+comment on column public.call_queue.callee_zone is
+  'Time zone of the callee, as Asia/Kuala_Lumpur, if you know it better than the number does. For calling hours.';
+alter table public.call_queue add column if not exists zones text not null default '';
+comment on column public.call_queue.zones is
+  'Time zones in which calling hours are asked, separated by spaces: callee_zone, else those of the number; empty: unknown.';
+
+-- 2. Zones ---------------------------------------------------------------------------------------------------------------
+
+-- True if PostgreSQL knows a zone of this name. Abbreviations and POSIX rules, which it also takes (and reads the wrong way
+-- round: UTC+8 is in America), are none. pg_timezone_names would read some 1,200 files.
+create or replace function public.call_zone_fits(p_zone text)
+returns boolean
+language plpgsql stable
+set search_path = ''
+as $$
+begin
+  if p_zone is null or p_zone !~ '^(?:UTC|Etc/GMT[+-][0-9]{1,2}|[A-Za-z_]+(?:/[A-Za-z_-]+)+)$' then
+    return false;
+  end if;
+  return ('2026-01-01 00:00:00+00'::timestamptz at time zone p_zone) is not null;
+exception
+  when invalid_parameter_value then
+    return false;
+end
+$$;
+
+-- What is wrong with the zone that an inserter gave, in words; null if nothing.
+create or replace function public.call_zone_problem(p_zone text)
+returns text
+language plpgsql stable
+set search_path = ''
+as $$
+begin
+  if p_zone is null or public.call_zone_fits(p_zone) then
+    return null;
+  end if;
+  return format('callee_zone %s is no time zone: write it as Asia/Kuala_Lumpur', to_json(left(p_zone, 80)));
+end
+$$;
+
+-- All zones of a number; empty if nothing is known of it.
+create or replace function public.call_number_zones(p_e164 text, p_country text, p_zone text)
+returns text
+language plpgsql stable security definer
+set search_path = ''
+as $$
+declare
+  v_digits text := substr(p_e164, 2);
+begin
+  return coalesce(
+    p_zone,
+    (
+      select z.zones from public.call_zones z
+      where z.prefix = any (array(select left(v_digits, n) from generate_series(1, 9) n))
+      order by length(z.prefix) desc
+      limit 1
+    ),
+    (select z.zones from public.call_zones z where z.prefix = p_country),
+    ''
+  );
+end
+$$;
+
+-- The zones in which the hours of such rows of a user are asked; null: not known.
+create or replace function public.call_hours_zones(p_user uuid, p_zones text)
+returns text[]
+language plpgsql stable security definer
+set search_path = ''
+as $$
+declare
+  v_zones text[] := string_to_array(
+    case when p_zones <> '' then p_zones else (select u.zone from public.call_user_zones u where u.user_id = p_user) end,
+    ' '
+  );
+begin
+  -- Names come with the data; a PostgreSQL that does not know one cannot tell its time.
+  if not (select bool_and(public.call_zone_fits(z)) from unnest(v_zones) z) then
+    return null;
+  end if;
+  return v_zones;
+end
+$$;
+
+-- 3. Hours: pure functions of the week, the zones and an instant -----------------------------------------------------------
+
+-- What applies to rows of this user and campaign: null for no hours at all, else when the week is open.
+create or replace function public.call_hours_week(p_user uuid, p_campaign uuid)
+returns int4multirange
+language plpgsql stable security definer
+set search_path = ''
+as $$
+begin
+  return (
+    select range_intersect_agg(s.week)
+    from (
+      select range_agg(int4range(
+        (d - 1) * 86400 + extract(epoch from h.from_time)::integer,
+        (d - 1) * 86400 + extract(epoch from h.to_time)::integer
+      )) as week
+      from public.call_hours h
+      cross join unnest(h.days) d
+      where h.scope_id = any (array['00000000-0000-0000-0000-000000000000', p_user, p_campaign])
+        and h.scope_id = case h.scope
+          when 'user' then p_user
+          when 'campaign' then p_campaign
+          else '00000000-0000-0000-0000-000000000000'
+        end
+      group by h.scope
+    ) s
+  );
+end
+$$;
+
+create or replace function public.call_hours_open(p_week int4multirange, p_zones text[], p_at timestamptz)
+returns boolean
+language plpgsql stable
+set search_path = ''
+as $$
+declare
+  v_zone text;
+  v_local timestamp;
+begin
+  foreach v_zone in array p_zones loop
+    v_local := p_at at time zone v_zone;
+    if not p_week @> (
+      (extract(isodow from v_local)::integer - 1) * 86400 + floor(extract(epoch from v_local::time))::integer
+    ) then
+      return false;
+    end if;
+  end loop;
+  return true;
+end
+$$;
+
+-- Instants after p_at at which clocks of the zone are changed, within so many times eight days and eight more: in eight
+-- days it happens at most once.
+create or replace function public.call_zone_changes(p_zone text, p_at timestamptz, p_eights integer)
+returns setof timestamptz
+language plpgsql stable
+set search_path = ''
+as $$
+declare
+  v_day timestamptz;
+  v_first bigint;
+  v_last bigint;
+  v_middle bigint;
+  v_offset interval;
+begin
+  for v_day in
+    select d from generate_series(0, p_eights) n, lateral (select p_at + n * interval '192 hours') x (d)
+    where (d at time zone p_zone) - (d at time zone 'UTC')
+      <> ((d + interval '192 hours') at time zone p_zone) - ((d + interval '192 hours') at time zone 'UTC')
+  loop
+    v_offset := (v_day at time zone p_zone) - (v_day at time zone 'UTC');
+    v_first := floor(extract(epoch from v_day));
+    v_last := ceil(extract(epoch from v_day)) + 691200;
+    while v_last - v_first > 1 loop
+      v_middle := (v_first + v_last) / 2;
+      if (to_timestamp(v_middle) at time zone p_zone) - (to_timestamp(v_middle) at time zone 'UTC') = v_offset then
+        v_first := v_middle;
+      else
+        v_last := v_middle;
+      end if;
+    end loop;
+    return next to_timestamp(v_last);
+  end loop;
+end
+$$;
+
+-- The first instant from p_at on at which it is open (or shut), p_at included; null: not within 31 days, and a row
+-- ends 30 days after its insert. It can only turn at an edge of a window, or when clocks are changed.
+create or replace function public.call_hours_turn(
+  p_week int4multirange, p_zones text[], p_at timestamptz, p_opening boolean
+)
+returns timestamptz
+language plpgsql stable
+set search_path = ''
+as $$
+declare
+  v_edge timestamptz;
+  v_days integer;
+begin
+  if public.call_hours_open(p_week, p_zones, p_at) = p_opening then
+    return p_at;
+  end if;
+  -- Nearly always it is within a week, and five weeks cost five times as much.
+  foreach v_days in array array[8, 31] loop
+    for v_edge in
+      with walls as (
+        -- The wall clock at an edge, read as UTC.
+        select z, (
+          date_trunc('week', p_at at time zone z) + make_interval(weeks => w, secs => e)
+        ) at time zone 'UTC' as wall
+        from unnest(p_zones) z
+        cross join generate_series(0, v_days / 7 + 1) w
+        cross join (
+          select lower(r) as e from unnest(p_week) r union select upper(r) from unnest(p_week) r
+        ) x
+      ), edges as (
+        -- An hour that comes twice has two instants: by the offset before and after the change.
+        select w.wall - (((w.wall + d) at time zone w.z) - ((w.wall + d) at time zone 'UTC')) as edge
+        from walls w
+        cross join (values (interval '-24 hours'), (interval '24 hours')) x (d)
+        where w.wall > p_at - interval '24 hours' and w.wall < p_at + make_interval(hours => v_days * 24 + 24)
+        union
+        select c from unnest(p_zones) z cross join public.call_zone_changes(z, p_at, v_days / 8) c
+      )
+      select e.edge from edges e
+      where e.edge > p_at and e.edge <= p_at + make_interval(hours => v_days * 24)
+      order by e.edge
+    loop
+      if public.call_hours_open(p_week, p_zones, v_edge) = p_opening then
+        return v_edge;
+      end if;
+    end loop;
+  end loop;
+  return null;
+end
+$$;
+
+-- 4. Hours of a row -------------------------------------------------------------------------------------------------------
+
+-- The first instant from p_at on at which it may be dialed by its hours and the dates of its campaign; null: none.
+create or replace function public.call_hours_opening(
+  p_user uuid, p_campaign uuid, p_zones text, p_at timestamptz
+)
+returns timestamptz
+language plpgsql stable security definer
+set search_path = ''
+as $$
+declare
+  v_week int4multirange := public.call_hours_week(p_user, p_campaign);
+  v_dates public.call_campaign_dates;
+begin
+  select * into v_dates from public.call_campaign_dates d where d.campaign_id = p_campaign;
+  p_at := greatest(p_at, v_dates.starts_at);
+  if v_week is not null then
+    p_at := public.call_hours_turn(v_week, public.call_hours_zones(p_user, p_zones), p_at, true);
+  end if;
+  return case when p_at >= v_dates.ends_at then null else p_at end;
+end
+$$;
+
+-- The same for a row that is put there (insert, retry); one that never may stays, and ends at its turn, with words.
+create or replace function public.call_hours_after(p_row public.call_queue, p_at timestamptz)
+returns timestamptz
+language plpgsql stable security definer
+set search_path = ''
+as $$
+begin
+  return coalesce(public.call_hours_opening(p_row.user_id, p_row.campaign_id, p_row.zones, p_at), p_at);
+end
+$$;
+
+create or replace function public.call_rule_hours(
+  p_row public.call_queue, p_status jsonb, p_now timestamptz, out why text, out until timestamptz, out fact text
+)
+language plpgsql stable security definer
+set search_path = ''
+as $$
+declare
+  v_week int4multirange := public.call_hours_week(p_row.user_id, p_row.campaign_id);
+  v_dates public.call_campaign_dates;
+  v_zones text[];
+  v_at timestamptz;
+begin
+  select * into v_dates from public.call_campaign_dates d where d.campaign_id = p_row.campaign_id;
+  if v_dates.ends_at <= p_now then
+    why := format('its campaign ended on %s', to_char(v_dates.ends_at at time zone 'UTC', 'YYYY-MM-DD HH24:MI "UTC"'));
+    return;
+  end if;
+  v_at := greatest(p_now, v_dates.starts_at);
+  if v_week is not null then
+    v_zones := public.call_hours_zones(p_row.user_id, p_row.zones);
+    if v_zones is null then
+      why := 'its time zone is not known, so its calling hours cannot be kept: give the row a callee_zone, or its user a '
+        'zone in call_user_zones';
+      return;
+    end if;
+    v_at := public.call_hours_turn(v_week, v_zones, v_at, true);
+  end if;
+  if v_at = p_now then
+    fact := (select 'open: ' || string_agg(to_char(p_now at time zone z, 'Dy HH24:MI') || ' in ' || z, ', ')
+      from unnest(v_zones) z);
+  elsif v_at is null then
+    why := format('its calling hours do not open within a month in %s', array_to_string(v_zones, ' and '));
+  elsif v_at >= v_dates.ends_at then
+    why := 'its campaign ends before its calling hours open again';
+  elsif v_at >= p_row.created_at + interval '30 days' then
+    why := 'its calling hours open later than 30 days after it was inserted';
+  else
+    why := case
+      when v_dates.starts_at > p_now then
+        format('its campaign begins on %s', to_char(v_dates.starts_at at time zone 'UTC', 'YYYY-MM-DD HH24:MI "UTC"'))
+      else format('outside its calling hours in %s', array_to_string(v_zones, ' and '))
+    end;
+    until := v_at;
+  end if;
+end
+$$;
+
+-- When between these two it was shut, the last stretch to its end: for so long the clock of expires_at stands.
+create or replace function public.call_hours_shut(
+  p_user uuid, p_campaign uuid, p_zones text, p_from timestamptz, p_to timestamptz
+)
+returns table (began timestamptz, ended timestamptz)
+language plpgsql stable security definer
+set search_path = ''
+as $$
+declare
+  v_week int4multirange := public.call_hours_week(p_user, p_campaign);
+  v_zones text[] := public.call_hours_zones(p_user, p_zones);
+  v_starts_at timestamptz;
+begin
+  select d.starts_at into v_starts_at from public.call_campaign_dates d where d.campaign_id = p_campaign;
+  if p_from < v_starts_at then
+    began := p_from;
+    ended := v_starts_at;
+    return next;
+    p_from := v_starts_at;
+  end if;
+  if v_week is null or v_zones is null then
+    return;
+  end if;
+  while p_from < p_to loop
+    began := p_from;
+    ended := coalesce(public.call_hours_turn(v_week, v_zones, p_from, true), p_to);
+    if ended > began then
+      return next;
+    end if;
+    p_from := public.call_hours_turn(v_week, v_zones, ended, false);
+  end loop;
+end
+$$;
+
+-- 5. Rows that wait for an opening -------------------------------------------------------------------------------------------
+
+-- All rows of a lane whose zones are the same wait for the same opening, so they are found by their zones.
+create index if not exists call_queue_zones_idx
+  on public.call_queue (user_id, lane, zones, priority, not_before, id) where status = 'queued';
+
+-- Puts off up to p_most due rows of a lane and zone at once. The clocks of their ends stand while it is shut.
+create or replace function public.call_hours_put_off(
+  p_user uuid, p_lane uuid, p_zones text, p_why text, p_until timestamptz, p_most integer, p_now timestamptz
+)
+returns integer
+language plpgsql volatile security definer
+set search_path = ''
+as $$
+declare
+  v_stood tstzmultirange;
+  v_count integer;
+begin
+  if p_most <= 0 then
+    return 0;
+  end if;
+  -- The clock of a row that has not ended began a day ago at the earliest.
+  select range_agg(tstzrange(s.began, s.ended)) into v_stood
+  from (
+    select p.began, coalesce(p.ended, p_now) as ended from public.call_pauses p
+    where p.campaign_id = p_lane and p.began < p_now and (p.ended is null or p.ended > p_now - interval '24 hours')
+    union all
+    select p.began, coalesce(p.ended, p_now) from public.call_pauses p
+    where p.user_id = p_user and p.began < p_now and (p.ended is null or p.ended > p_now - interval '24 hours')
+    union all
+    select h.began, h.ended
+    from public.call_hours_shut(p_user, p_lane, p_zones, p_now - interval '24 hours', p_until) h
+  ) s
+  where s.ended > s.began;
+  update public.call_queue q
+  set not_before = p_until, wait_reason = p_why, updated_at = p_now,
+    expires_at = case
+      when q.expires_fixed or q.expires_at <= p_now then q.expires_at
+      else least(
+        q.expires_at + (
+          select coalesce(sum(upper(r) - lower(r)), '0')
+          from unnest(
+            v_stood * tstzmultirange(tstzrange(greatest(q.expires_at - interval '24 hours', q.clock_at), 'infinity'))
+          ) r
+        ),
+        q.created_at + interval '30 days'
+      )
+    end,
+    clock_at = case when q.expires_fixed or q.expires_at <= p_now then q.clock_at else greatest(p_until, q.clock_at) end
+  where q.id = any (array(
+    select d.id
+    from generate_series(9, 0, -1) p
+    cross join lateral (
+      select c.id from public.call_queue c
+      where c.user_id = p_user and c.lane = p_lane and c.zones = p_zones and c.status = 'queued' and c.priority = p
+        and c.not_before <= p_now
+      order by c.not_before, c.id
+      limit p_most
+      for update skip locked
+    ) d
+    limit p_most
+  ));
+  get diagnostics v_count = row_count;
+  return v_count;
+end
+$$;
+
+-- Asked once for each lane of a claim. `zones`: rows of these may be looked at, null is all of them; `until`: when
+-- the next of the others opens; `most`: what is left of the rows that the claim may put off.
+create or replace function public.call_hours_lane(
+  p_user uuid, p_lane uuid, p_now timestamptz, inout most integer, out zones text[], out until timestamptz
+)
+language plpgsql volatile security definer
+set search_path = ''
+as $$
+declare
+  v_zones text;
+  v_row public.call_queue;
+  v_rule record;
+begin
+  if not exists (
+    select from public.call_hours h where h.scope_id = any (array['00000000-0000-0000-0000-000000000000', p_user, p_lane])
+  ) and not exists (select from public.call_campaign_dates d where d.campaign_id = p_lane) then
+    return;
+  end if;
+  zones := '{}';
+  loop
+    if v_zones is null then
+      select * into v_row from public.call_queue q
+      where q.user_id = p_user and q.lane = p_lane and q.status = 'queued'
+      order by q.zones
+      limit 1;
+    else
+      select * into v_row from public.call_queue q
+      where q.user_id = p_user and q.lane = p_lane and q.status = 'queued' and q.zones > v_zones
+      order by q.zones
+      limit 1;
+    end if;
+    exit when not found;
+    v_zones := v_row.zones;
+    -- What follows from the age of one row must not be said of the others.
+    v_row.created_at := p_now;
+    select * into v_rule from public.call_rule_hours(v_row, '{}', p_now);
+    if v_rule.until is null then
+      -- Open, or never: then each of its rows ends by itself.
+      zones := zones || v_zones;
+    else
+      until := least(until, v_rule.until);
+      most := most - public.call_hours_put_off(p_user, p_lane, v_zones, v_rule.why, v_rule.until, most, p_now);
+    end if;
+  end loop;
+end
+$$;
+
+-- Due rows of a lane, of these zones only if any are named.
+create or replace function public.call_lane_rows(
+  p_user uuid, p_lane uuid, p_zones text[], p_room integer, p_now timestamptz
+)
+returns setof public.call_queue
+language plpgsql volatile security definer
+set search_path = ''
+as $$
+begin
+  if p_zones is null then
+    return query
+    select q.*
+    from generate_series(9, 0, -1) p
+    cross join lateral (
+      select * from public.call_queue c
+      where c.user_id = p_user and c.lane = p_lane and c.status = 'queued' and c.priority = p
+        and c.not_before <= p_now
+      order by c.not_before, c.id
+      limit p_room
+      for update skip locked
+    ) q
+    limit p_room;
+    return;
+  end if;
+  return query
+  select q.*
+  from unnest(p_zones) z
+  cross join generate_series(9, 0, -1) p
+  cross join lateral (
+    select * from public.call_queue c
+    where c.user_id = p_user and c.lane = p_lane and c.zones = z and c.status = 'queued' and c.priority = p
+      and c.not_before <= p_now
+    order by c.not_before, c.id
+    limit p_room
+    for update skip locked
+  ) q
+  order by q.priority desc, q.not_before, q.id
+  limit p_room;
+end
+$$;
+
+-- As call_lane_due, of a lane of which these zones may be looked at and the others open at p_until.
+create or replace function public.call_hours_due(p_user uuid, p_lane uuid, p_zones text[], p_until timestamptz)
+returns timestamptz
+language plpgsql stable security definer
+set search_path = ''
+as $$
+begin
+  if p_zones is null then
+    return public.call_lane_due(p_user, p_lane);
+  end if;
+  return least(p_until, (
+    select min(f.not_before)
+    from unnest(p_zones) z
+    cross join generate_series(0, 9) p
+    cross join lateral (
+      select q.not_before from public.call_queue q
+      where q.user_id = p_user and q.lane = p_lane and q.zones = z and q.status = 'queued' and q.priority = p
+      order by q.not_before
+      limit 1
+    ) f
+  ));
+end
+$$;
+
+-- By its name after call_queue_before_insert: a row that comes in while it is shut waits for the opening from the start.
+create or replace function public.call_queue_hours()
+returns trigger
+language plpgsql security definer
+set search_path = ''
+as $$
+declare
+  v_at timestamptz;
+  v_opening timestamptz;
+  v_problem text := public.call_zone_problem(new.callee_zone);
+  v_key text;
+  v_kept text[];
+begin
+  new.zones := case
+    when new.callee_zone is not null and v_problem is null then new.callee_zone
+    else public.call_number_zones(new.e164, new.country, new.zone)
+  end;
+  if tg_op = 'UPDATE' then
+    if v_problem is not null then
+      raise exception '%', v_problem using errcode = 'check_violation', column = 'callee_zone';
+    end if;
+    return new;
+  end if;
+  if new.status <> 'queued' then
+    return new;
+  end if;
+  if v_problem is not null then
+    new.status := 'done';
+    new.outcome := 'blocked';
+    new.ended_reason := v_problem;
+    new.call_id := gen_random_uuid();
+    new.ended_at := new.created_at;
+    return new;
+  end if;
+  v_at := greatest(new.not_before, new.created_at);
+  -- Ten thousand rows of one statement wait for the same opening; it is looked for once.
+  v_key := format('%s %s %s %s', statement_timestamp(), new.user_id, new.campaign_id, new.zones);
+  v_kept := string_to_array(current_setting('mikopbx_adapter.opening', true), '|');
+  if v_kept[1] = v_key and v_at >= v_kept[2]::timestamptz and v_at < v_kept[3]::timestamptz then
+    v_opening := v_kept[3];
+  else
+    v_opening := public.call_hours_after(new, v_at);
+    if v_opening > v_at then
+      perform set_config('mikopbx_adapter.opening', concat_ws('|', v_key, v_at, v_opening), true);
+    end if;
+  end if;
+  if v_opening > v_at then
+    new.not_before := v_opening;
+    if not new.expires_fixed then
+      new.expires_at := least(v_opening + interval '24 hours', new.created_at + interval '30 days');
+    end if;
+  end if;
+  return new;
+end
+$$;
+
+create or replace trigger call_queue_hours
+  before insert on public.call_queue
+  for each row execute function public.call_queue_hours();
+
+-- By its name after call_queue_before_update, which reads the number anew.
+create or replace trigger call_queue_zones
+  before update on public.call_queue
+  for each row
+  when (old.e164 is distinct from new.e164 or old.callee_zone is distinct from new.callee_zone)
+  execute function public.call_queue_hours();
+
+-- Rows that were queued before there were zones.
+update public.call_queue q
+set zones = public.call_number_zones(q.e164, q.country, q.zone), updated_at = clock_timestamp()
+where q.status = 'queued' and q.zones = '' and q.e164 is not null
+  and public.call_number_zones(q.e164, q.country, q.zone) <> '';
+
+create or replace function public.call_user_zones_check()
+returns trigger
+language plpgsql
+set search_path = ''
+as $$
+begin
+  if not public.call_zone_fits(new.zone) then
+    raise exception '% is no time zone: write it as Asia/Kuala_Lumpur', to_json(left(new.zone, 80))
+      using errcode = 'check_violation', column = 'zone';
+  end if;
+  return new;
+end
+$$;
+
+create or replace trigger call_user_zones_check
+  before insert or update on public.call_user_zones
+  for each row execute function public.call_user_zones_check();
+
+-- 6. To see and set them ---------------------------------------------------------------------------------------------------
+
+-- Reads "Mon-Fri 09:00-18:00; Sat,Sun 10:00-14:00": windows, separated by semicolons. Raises PT400 with the reason.
+create or replace function public.call_hours_read(p_text text)
+returns table (days integer[], from_time time, to_time time)
+language plpgsql immutable
+set search_path = ''
+as $$
+declare
+  v_names constant text[] := array['mon', 'tue', 'wed', 'thu', 'fri', 'sat', 'sun'];
+  v_window text;
+  v_part text;
+  v_parts text[];
+  v_first integer;
+  v_last integer;
+begin
+  foreach v_window in array regexp_split_to_array(btrim(coalesce(p_text, '')), '\s*;\s*') loop
+    v_parts := regexp_match(
+      btrim(v_window), '^(?:(\S+)\s+)?((?:[01]\d|2[0-3]):[0-5]\d)-((?:[01]\d|2[0-3]):[0-5]\d|24:00)$'
+    );
+    if v_parts is null then
+      raise exception '% is no window: write it as Mon-Fri 09:00-18:00, several separated by ;', to_json(left(v_window, 80))
+        using errcode = 'PT400';
+    elsif v_parts[2]::time >= v_parts[3]::time then
+      raise exception '% goes over midnight or is empty: make it two windows, as 22:00-24:00; 00:00-06:00',
+        to_json(left(v_window, 80)) using errcode = 'PT400';
+    end if;
+    days := '{}';
+    foreach v_part in array string_to_array(lower(coalesce(v_parts[1], 'mon-sun')), ',') loop
+      v_first := array_position(v_names, split_part(v_part, '-', 1));
+      v_last := coalesce(array_position(v_names, split_part(v_part, '-', 2)), case when v_part not like '%-%' then v_first end);
+      if v_first is null or v_last is null or v_part like '%-%-%' then
+        raise exception '% is no day of the week: write Mon, Tue, Wed, Thu, Fri, Sat, Sun, Mon-Fri or Sat,Sun',
+          to_json(left(v_part, 80)) using errcode = 'PT400';
+      end if;
+      -- Fri-Mon goes on over Sunday.
+      days := days || array(
+        select (d - 1) % 7 + 1 from generate_series(v_first, case when v_last < v_first then v_last + 7 else v_last end) d
+      );
+    end loop;
+    days := array(select distinct d from unnest(days) d order by d);
+    from_time := v_parts[2]::time;
+    to_time := v_parts[3]::time;
+    return next;
+  end loop;
+end
+$$;
+
+create or replace function public.call_hours_v1(p_user uuid default null, p_campaign uuid default null)
+returns jsonb
+language plpgsql stable security definer
+set search_path = ''
+as $$
+begin
+  return jsonb_build_object(
+    'windows', (
+      select coalesce(jsonb_agg(jsonb_build_object(
+        'scope', h.scope, 'scope_id', case when h.scope <> 'all' then h.scope_id end, 'days', to_jsonb(h.days),
+        'from', to_char(h.from_time, 'HH24:MI'),
+        'to', case when h.to_time = '24:00' then '24:00' else to_char(h.to_time, 'HH24:MI') end
+      ) order by h.scope, h.scope_id, h.days, h.from_time), '[]')
+      from public.call_hours h
+      where h.scope = 'all'
+        or (h.scope = 'user' and (h.scope_id = p_user or coalesce(p_user, p_campaign) is null))
+        or (h.scope = 'campaign' and (h.scope_id = p_campaign or coalesce(p_user, p_campaign) is null))
+    ),
+    'dates', (
+      select coalesce(jsonb_agg(to_jsonb(d) order by d.campaign_id), '[]') from public.call_campaign_dates d
+      where d.campaign_id = p_campaign or coalesce(p_user, p_campaign) is null
+    ),
+    'zones', (
+      select coalesce(jsonb_agg(to_jsonb(z) order by z.user_id), '[]') from public.call_user_zones z
+      where z.user_id = p_user or coalesce(p_user, p_campaign) is null
+    )
+  );
+end
+$$;
+comment on function public.call_hours_v1 is
+  'Calling hours, dates of campaigns and zones of users that apply to this user and campaign; without either, all.';
+
+create or replace function public.call_hours_set_v1(p_scope text, p_id uuid, p_windows text)
+returns jsonb
+language plpgsql volatile security definer
+set search_path = ''
+as $$
+declare
+  v_id uuid := coalesce(p_id, '00000000-0000-0000-0000-000000000000');
+begin
+  if p_scope is null or p_scope not in ('all', 'user', 'campaign') then
+    raise exception 'hours are for all, for a user or for a campaign, not for %', to_json(left(p_scope, 80))
+      using errcode = 'PT400';
+  elsif (p_scope = 'all') <> (v_id = '00000000-0000-0000-0000-000000000000') then
+    raise exception 'hours for a user or a campaign need its id, hours for all take none' using errcode = 'PT400';
+  end if;
+  -- Two who set the same at once take turns; else the windows of both would stand.
+  perform pg_advisory_xact_lock(20261125, hashtext('hours ' || v_id));
+  delete from public.call_hours h where h.scope = p_scope and h.scope_id = v_id;
+  if p_windows is not null then
+    insert into public.call_hours (scope, scope_id, days, from_time, to_time)
+    select p_scope, v_id, r.days, r.from_time, r.to_time from public.call_hours_read(p_windows) r;
+  end if;
+  return public.call_hours_v1(
+    case when p_scope = 'user' then v_id end, case when p_scope = 'campaign' then v_id end
+  );
+end
+$$;
+comment on function public.call_hours_set_v1 is
+  'Sets the calling hours of all, a user or a campaign, as ''Mon-Fri 09:00-18:00; Sat 10:00-14:00''; null takes them away.';
+
+-- 7. Who may -----------------------------------------------------------------------------------------------------------
+
+alter table public.call_hours enable row level security;
+alter table public.call_campaign_dates enable row level security;
+alter table public.call_user_zones enable row level security;
+alter table public.call_zones enable row level security;
+
+do $$
+declare
+  v_name text;
+  v_function regprocedure;
+begin
+  foreach v_name in array array['call_hours', 'call_campaign_dates', 'call_user_zones', 'call_zones'] loop
+    execute format('revoke all on public.%I from public, anon, authenticated', v_name);
+    execute format('grant select, insert, update, delete on public.%I to service_role', v_name);
+  end loop;
+  revoke all on sequence public.call_hours_id_seq from public, anon, authenticated;
+  grant usage, select on sequence public.call_hours_id_seq to service_role;
+  for v_function in
+    select p.oid::regprocedure
+    from pg_catalog.pg_proc p
+    where p.pronamespace = 'public'::regnamespace
+      and (
+        p.proname like 'call\_hours\_%'
+        or p.proname in (
+          'call_rule_hours', 'call_zone_fits', 'call_zone_problem', 'call_number_zones', 'call_zone_changes',
+          'call_lane_rows', 'call_queue_hours', 'call_user_zones_check'
+        )
+      )
+  loop
+    execute format('revoke all on function %s from public, anon, authenticated, service_role', v_function);
+  end loop;
+  grant execute on function public.call_hours_v1(uuid, uuid) to service_role;
+  grant execute on function public.call_hours_set_v1(text, uuid, text) to service_role;
+end
+$$;
+
+notify pgrst, 'reload schema';
+
+-- ---- 20261125001950_call_zones_data.sql
+
+-- All time zones of numbers whose region has several, from phonenumbers 9.0.43 and the list of IANA.
+-- Generated by supabase/generate_zones.py: change that, not this.
+
+insert into public.call_zones (prefix, zones) values
+('US', 'America/New_York America/Chicago America/Denver America/Phoenix America/Los_Angeles America/Anchorage America/Adak Pacific/Honolulu'),
+('CA', 'America/St_Johns America/Halifax America/Blanc-Sablon America/Toronto America/Atikokan America/Winnipeg America/Regina America/Edmonton America/Creston America/Vancouver'),
+('RU', 'Europe/Kaliningrad Europe/Moscow Europe/Astrakhan Asia/Yekaterinburg Asia/Omsk Asia/Novosibirsk Asia/Irkutsk Asia/Chita Asia/Vladivostok Asia/Magadan Asia/Kamchatka'),
+('KZ', 'Asia/Almaty Asia/Qyzylorda'),
+('ES', 'Europe/Madrid Atlantic/Canary'),
+('MX', 'America/Mexico_City America/Cancun America/Matamoros America/Ciudad_Juarez America/Mazatlan America/Tijuana'),
+('BR', 'America/Noronha America/Belem America/Campo_Grande America/Eirunepe'),
+('AU', 'Australia/Lord_Howe Australia/Hobart Australia/Broken_Hill Australia/Brisbane Australia/Darwin Australia/Perth Australia/Eucla'),
+('ID', 'Asia/Jakarta Asia/Makassar Asia/Jayapura'),
+('NZ', 'Pacific/Auckland Pacific/Chatham'),
+('CD', 'Africa/Kinshasa Africa/Lubumbashi'),
+('GL', 'America/Nuuk America/Danmarkshavn America/Scoresbysund America/Thule'),
+('PT', 'Europe/Lisbon Atlantic/Azores'),
+('EC', 'America/Guayaquil Pacific/Galapagos'),
+('KI', 'Pacific/Tarawa Pacific/Kanton Pacific/Kiritimati'),
+('PF', 'Pacific/Tahiti Pacific/Marquesas Pacific/Gambier'),
+('FM', 'Pacific/Chuuk Pacific/Pohnpei'),
+('MN', 'Asia/Ulaanbaatar Asia/Hovd'),
+('1201', 'America/New_York'),
+('1202', 'America/New_York'),
+('1203', 'America/New_York'),
+('1204', 'America/Winnipeg'),
+('1205', 'America/Chicago'),
+('1206', 'America/Los_Angeles'),
+('1207', 'America/New_York'),
+('12082', 'America/Boise America/Los_Angeles'),
+('1208201', 'America/Denver'),
+('1208215', 'America/Los_Angeles'),
+('1208221', 'America/Denver'),
+('1208226', 'America/Denver'),
+('1208227', 'America/Denver'),
+('1208228', 'America/Denver'),
+('120823', 'America/Denver'),
+('1208241', 'America/Denver'),
+('1208242', 'America/Denver'),
+('1208245', 'America/Los_Angeles'),
+('1208249', 'America/Denver'),
+('1208250', 'America/Denver'),
+('1208251', 'America/Denver'),
+('1208253', 'America/Denver'),
+('1208254', 'America/Denver'),
+('1208255', 'America/Los_Angeles'),
+('1208258', 'America/Denver'),
+('1208262', 'America/Los_Angeles'),
+('1208263', 'America/Los_Angeles'),
+('1208265', 'America/Los_Angeles'),
+('1208267', 'America/Los_Angeles'),
+('1208278', 'America/Denver'),
+('120828', 'America/Denver'),
+('1208290', 'America/Los_Angeles'),
+('1208292', 'America/Los_Angeles'),
+('1208297', 'America/Denver'),
+('12083', 'America/Denver America/New_York America/Chicago America/Phoenix America/Los_Angeles America/Anchorage America/Adak Pacific/Honolulu'),
+('120830', 'America/Boise America/Los_Angeles'),
+('1208304', 'America/Los_Angeles'),
+('1208305', 'America/Los_Angeles'),
+('120831', 'America/Boise America/Los_Angeles'),
+('1208320', 'America/Boise America/Los_Angeles'),
+('1208325', 'America/Boise America/Los_Angeles'),
+('1208328', 'America/Boise America/Los_Angeles'),
+('1208329', 'America/Boise America/Los_Angeles'),
+('1208330', 'America/Boise America/Los_Angeles'),
+('1208332', 'America/Boise America/Los_Angeles'),
+('1208335', 'America/Boise America/Los_Angeles'),
+('1208341', 'America/Boise America/Los_Angeles'),
+('1208347', 'America/Boise America/Los_Angeles'),
+('1208348', 'America/Boise America/Los_Angeles'),
+('1208349', 'America/Boise America/Los_Angeles'),
+('1208355', 'America/Boise America/Los_Angeles'),
+('1208358', 'America/Boise America/Los_Angeles'),
+('1208361', 'America/Boise America/Los_Angeles'),
+('1208363', 'America/Boise America/Los_Angeles'),
+('1208364', 'America/Boise America/Los_Angeles'),
+('1208368', 'America/Boise America/Los_Angeles'),
+('1208369', 'America/Boise America/Los_Angeles'),
+('1208370', 'America/Boise America/Los_Angeles'),
+('1208372', 'America/Boise America/Los_Angeles'),
+('1208374', 'America/Boise America/Los_Angeles'),
+('1208379', 'America/Boise America/Los_Angeles'),
+('1208380', 'America/Boise America/Los_Angeles'),
+('1208386', 'America/Boise America/Los_Angeles'),
+('1208387', 'America/Boise America/Los_Angeles'),
+('1208393', 'America/Boise America/Los_Angeles'),
+('1208394', 'America/Boise America/Los_Angeles'),
+('1208395', 'America/Boise America/Los_Angeles'),
+('1208396', 'America/Boise America/Los_Angeles'),
+('1208399', 'America/Boise America/Los_Angeles'),
+('1208400', 'America/Boise America/Los_Angeles'),
+('1208401', 'America/Denver'),
+('1208402', 'America/Denver'),
+('1208403', 'America/Denver'),
+('1208404', 'America/Boise America/Los_Angeles'),
+('1208405', 'America/Boise America/Los_Angeles'),
+('1208406', 'America/Boise America/Los_Angeles'),
+('1208407', 'America/Denver'),
+('1208408', 'America/Boise America/Los_Angeles'),
+('1208409', 'America/Denver'),
+('120841', 'America/Boise America/Los_Angeles'),
+('1208412', 'America/Denver'),
+('1208414', 'America/Denver'),
+('1208419', 'America/Denver'),
+('120842', 'America/Denver America/New_York America/Chicago America/Phoenix America/Los_Angeles America/Anchorage America/Adak Pacific/Honolulu'),
+('1208421', 'America/Boise America/Los_Angeles'),
+('1208427', 'America/Boise America/Los_Angeles'),
+('1208428', 'America/Boise America/Los_Angeles'),
+('1208430', 'America/Boise America/Los_Angeles'),
+('1208431', 'America/Denver'),
+('1208432', 'America/Boise America/Los_Angeles'),
+('1208433', 'America/Denver'),
+('1208434', 'America/Boise America/Los_Angeles'),
+('1208435', 'America/Boise America/Los_Angeles'),
+('1208436', 'America/Denver'),
+('1208437', 'America/Los_Angeles'),
+('1208438', 'America/Denver'),
+('1208439', 'America/Boise America/Los_Angeles'),
+('1208440', 'America/Denver'),
+('1208441', 'America/Boise America/Los_Angeles'),
+('1208442', 'America/Denver'),
+('1208443', 'America/Los_Angeles'),
+('1208444', 'America/Boise America/Los_Angeles'),
+('1208445', 'America/Boise America/Los_Angeles'),
+('1208446', 'America/Los_Angeles'),
+('1208447', 'America/Boise America/Los_Angeles'),
+('1208448', 'America/Los_Angeles'),
+('1208449', 'America/Boise America/Los_Angeles'),
+('1208450', 'America/Boise America/Los_Angeles'),
+('1208451', 'America/Boise America/Los_Angeles'),
+('1208452', 'America/Denver'),
+('1208453', 'America/Denver'),
+('1208454', 'America/Denver'),
+('1208455', 'America/Denver'),
+('1208456', 'America/Boise America/Los_Angeles'),
+('1208457', 'America/Los_Angeles'),
+('1208458', 'America/Boise America/Los_Angeles'),
+('1208459', 'America/Denver'),
+('120846', 'America/Denver America/New_York America/Chicago America/Phoenix America/Los_Angeles America/Anchorage America/Adak Pacific/Honolulu'),
+('1208460', 'America/Boise America/Los_Angeles'),
+('1208464', 'America/Boise America/Los_Angeles'),
+('1208469', 'America/Boise America/Los_Angeles'),
+('1208470', 'America/Boise America/Los_Angeles'),
+('1208471', 'America/Boise America/Los_Angeles'),
+('1208472', 'America/Denver'),
+('1208473', 'America/Denver'),
+('1208474', 'America/Boise America/Los_Angeles'),
+('1208475', 'America/Denver'),
+('1208476', 'America/Los_Angeles'),
+('1208477', 'America/Boise America/Los_Angeles'),
+('1208478', 'America/Denver'),
+('1208479', 'America/Boise America/Los_Angeles'),
+('120848', 'America/Boise America/Los_Angeles'),
+('1208484', 'America/Denver'),
+('1208489', 'America/Denver'),
+('120849', 'America/Boise America/Los_Angeles'),
+('1208495', 'America/Denver'),
+('12085', 'America/Boise America/Los_Angeles'),
+('1208505', 'America/Denver'),
+('1208514', 'America/Denver'),
+('1208515', 'America/Denver'),
+('120852', 'America/Denver'),
+('1208535', 'America/Denver'),
+('1208536', 'America/Denver'),
+('1208538', 'America/Denver'),
+('1208539', 'America/Denver'),
+('1208542', 'America/Denver'),
+('1208543', 'America/Denver'),
+('1208546', 'America/Denver'),
+('1208547', 'America/Denver'),
+('1208549', 'America/Denver'),
+('1208552', 'America/Denver'),
+('1208556', 'America/Los_Angeles'),
+('1208557', 'America/Denver'),
+('1208558', 'America/Denver'),
+('1208559', 'America/Denver'),
+('1208562', 'America/Denver'),
+('1208569', 'America/Denver'),
+('1208570', 'America/Denver'),
+('1208571', 'America/Denver'),
+('1208573', 'America/Denver'),
+('1208577', 'America/Denver'),
+('1208578', 'America/Denver'),
+('1208585', 'America/Denver'),
+('1208587', 'America/Denver'),
+('1208588', 'America/Denver'),
+('1208589', 'America/Denver'),
+('1208595', 'America/Denver'),
+('1208596', 'America/Los_Angeles'),
+('12086', 'America/Boise America/Los_Angeles'),
+('1208602', 'America/Denver'),
+('1208608', 'America/Denver'),
+('1208610', 'America/Los_Angeles'),
+('1208622', 'America/Denver'),
+('1208623', 'America/Los_Angeles'),
+('1208624', 'America/Denver'),
+('1208625', 'America/Los_Angeles'),
+('1208628', 'America/Denver'),
+('1208629', 'America/Denver'),
+('1208631', 'America/Denver'),
+('1208634', 'America/Denver'),
+('1208637', 'America/Denver'),
+('1208639', 'America/Denver'),
+('1208640', 'America/Los_Angeles'),
+('1208642', 'America/Denver'),
+('1208651', 'America/Los_Angeles'),
+('1208652', 'America/Denver'),
+('1208656', 'America/Denver'),
+('1208658', 'America/Denver'),
+('1208659', 'America/Los_Angeles'),
+('120866', 'America/Los_Angeles'),
+('1208672', 'America/Denver'),
+('1208676', 'America/Los_Angeles'),
+('1208677', 'America/Denver'),
+('1208678', 'America/Denver'),
+('1208681', 'America/Denver'),
+('1208682', 'America/Los_Angeles'),
+('1208683', 'America/Los_Angeles'),
+('1208684', 'America/Denver'),
+('1208686', 'America/Los_Angeles'),
+('1208687', 'America/Los_Angeles'),
+('1208691', 'America/Los_Angeles'),
+('1208695', 'America/Denver'),
+('1208697', 'America/Denver'),
+('1208699', 'America/Los_Angeles'),
+('1208700', 'America/Boise America/Los_Angeles'),
+('1208701', 'America/Boise America/Los_Angeles'),
+('1208702', 'America/Boise America/Los_Angeles'),
+('1208703', 'America/Denver'),
+('1208704', 'America/Los_Angeles'),
+('1208705', 'America/Denver'),
+('1208706', 'America/Denver'),
+('1208707', 'America/Boise America/Los_Angeles'),
+('1208708', 'America/Boise America/Los_Angeles'),
+('1208709', 'America/Denver'),
+('120871', 'America/Boise America/Los_Angeles'),
+('1208713', 'America/Denver'),
+('1208716', 'America/Denver'),
+('120872', 'America/Denver America/New_York America/Chicago America/Phoenix America/Los_Angeles America/Anchorage America/Adak Pacific/Honolulu'),
+('1208721', 'America/Boise America/Los_Angeles'),
+('1208723', 'America/Boise America/Los_Angeles'),
+('1208728', 'America/Boise America/Los_Angeles'),
+('1208729', 'America/Boise America/Los_Angeles'),
+('120873', 'America/Denver America/New_York America/Chicago America/Phoenix America/Los_Angeles America/Anchorage America/Adak Pacific/Honolulu'),
+('1208730', 'America/Boise America/Los_Angeles'),
+('1208738', 'America/Boise America/Los_Angeles'),
+('1208739', 'America/Boise America/Los_Angeles'),
+('120874', 'America/Boise America/Los_Angeles'),
+('1208743', 'America/Los_Angeles'),
+('1208745', 'America/Denver'),
+('1208746', 'America/Los_Angeles'),
+('120875', 'America/Boise America/Los_Angeles'),
+('1208755', 'America/Los_Angeles'),
+('1208756', 'America/Denver'),
+('1208760', 'America/Boise America/Los_Angeles'),
+('1208761', 'America/Denver'),
+('1208762', 'America/Los_Angeles'),
+('1208763', 'America/Boise America/Los_Angeles'),
+('1208764', 'America/Boise America/Los_Angeles'),
+('1208765', 'America/Los_Angeles'),
+('1208766', 'America/Denver'),
+('1208767', 'America/Boise America/Los_Angeles'),
+('1208768', 'America/Boise America/Los_Angeles'),
+('1208769', 'America/Los_Angeles'),
+('120877', 'America/Boise America/Los_Angeles'),
+('1208772', 'America/Los_Angeles'),
+('1208773', 'America/Los_Angeles'),
+('1208777', 'America/Los_Angeles'),
+('1208780', 'America/Boise America/Los_Angeles'),
+('1208781', 'America/Boise America/Los_Angeles'),
+('1208782', 'America/Denver'),
+('1208783', 'America/Los_Angeles'),
+('1208784', 'America/Los_Angeles'),
+('1208785', 'America/Denver'),
+('1208786', 'America/Boise America/Los_Angeles'),
+('1208787', 'America/Denver'),
+('1208788', 'America/Denver'),
+('1208789', 'America/Denver'),
+('120879', 'America/Boise America/Los_Angeles'),
+('1208791', 'America/Los_Angeles'),
+('1208794', 'America/Denver'),
+('1208798', 'America/Los_Angeles'),
+('1208799', 'America/Los_Angeles'),
+('120880', 'America/Boise America/Los_Angeles'),
+('120881', 'America/Boise America/Los_Angeles'),
+('1208814', 'America/Denver'),
+('1208818', 'America/Los_Angeles'),
+('1208819', 'America/Los_Angeles'),
+('120882', 'America/Boise America/Los_Angeles'),
+('120883', 'America/Boise America/Los_Angeles'),
+('1208830', 'America/Denver'),
+('1208835', 'America/Los_Angeles'),
+('1208837', 'America/Denver'),
+('120884', 'America/Boise America/Los_Angeles'),
+('1208841', 'America/Denver'),
+('1208843', 'America/Los_Angeles'),
+('1208846', 'America/Denver'),
+('1208847', 'America/Denver'),
+('120885', 'America/Denver America/New_York America/Chicago America/Phoenix America/Los_Angeles America/Anchorage America/Adak Pacific/Honolulu'),
+('1208851', 'America/Boise America/Los_Angeles'),
+('1208856', 'America/Boise America/Los_Angeles'),
+('1208857', 'America/Boise America/Los_Angeles'),
+('1208858', 'America/Boise America/Los_Angeles'),
+('120886', 'America/Denver America/New_York America/Chicago America/Phoenix America/Los_Angeles America/Anchorage America/Adak Pacific/Honolulu'),
+('1208862', 'America/Boise America/Los_Angeles'),
+('1208864', 'America/Boise America/Los_Angeles'),
+('1208865', 'America/Boise America/Los_Angeles'),
+('1208868', 'America/Boise America/Los_Angeles'),
+('1208870', 'America/Denver'),
+('1208871', 'America/Denver'),
+('1208872', 'America/Boise America/Los_Angeles'),
+('1208873', 'America/Boise America/Los_Angeles'),
+('1208874', 'America/Boise America/Los_Angeles'),
+('1208875', 'America/Los_Angeles'),
+('1208876', 'America/Boise America/Los_Angeles'),
+('1208877', 'America/Boise America/Los_Angeles'),
+('1208878', 'America/Denver'),
+('1208879', 'America/Denver'),
+('120888', 'America/Denver America/New_York America/Chicago America/Phoenix America/Los_Angeles America/Anchorage America/Adak Pacific/Honolulu'),
+('1208882', 'America/Los_Angeles'),
+('1208883', 'America/Los_Angeles'),
+('1208885', 'America/Los_Angeles'),
+('1208889', 'America/Boise America/Los_Angeles'),
+('120889', 'America/Denver America/New_York America/Chicago America/Phoenix America/Los_Angeles America/Anchorage America/Adak Pacific/Honolulu'),
+('1208892', 'America/Boise America/Los_Angeles'),
+('1208893', 'America/Boise America/Los_Angeles'),
+('1208894', 'America/Boise America/Los_Angeles'),
+('1208897', 'America/Boise America/Los_Angeles'),
+('12089', 'America/Boise America/Los_Angeles'),
+('1208901', 'America/Denver'),
+('1208904', 'America/Denver'),
+('1208906', 'America/Denver'),
+('1208908', 'America/Denver'),
+('1208917', 'America/Denver'),
+('1208918', 'America/Denver'),
+('1208921', 'America/Denver'),
+('1208922', 'America/Denver'),
+('1208926', 'America/Los_Angeles'),
+('1208928', 'America/Denver'),
+('1208934', 'America/Denver'),
+('1208935', 'America/Los_Angeles'),
+('1208936', 'America/Denver'),
+('1208938', 'America/Denver'),
+('1208939', 'America/Denver'),
+('1208941', 'America/Denver'),
+('1208944', 'America/Denver'),
+('1208946', 'America/Los_Angeles'),
+('1208947', 'America/Denver'),
+('1208949', 'America/Denver'),
+('1208954', 'America/Denver'),
+('1208955', 'America/Denver'),
+('1208962', 'America/Los_Angeles'),
+('1208964', 'America/Los_Angeles'),
+('1208983', 'America/Los_Angeles'),
+('1208989', 'America/Denver'),
+('1208991', 'America/Denver'),
+('1208994', 'America/Denver'),
+('1208995', 'America/Denver'),
+('1208996', 'America/Denver'),
+('1209', 'America/Los_Angeles'),
+('1210', 'America/Chicago'),
+('1212', 'America/New_York'),
+('1213', 'America/Los_Angeles'),
+('1214', 'America/Chicago'),
+('1215', 'America/New_York'),
+('1216', 'America/New_York'),
+('1217', 'America/Chicago'),
+('1218', 'America/Chicago'),
+('1219', 'America/New_York America/Chicago America/Denver America/Phoenix America/Los_Angeles America/Anchorage America/Adak Pacific/Honolulu'),
+('1219226', 'America/Chicago'),
+('1219227', 'America/Chicago'),
+('1219242', 'America/Chicago'),
+('1219261', 'America/Chicago'),
+('1219263', 'America/Chicago'),
+('1219285', 'America/Chicago'),
+('1219286', 'America/Chicago'),
+('1219299', 'America/Chicago'),
+('1219322', 'America/Chicago'),
+('1219324', 'America/Chicago'),
+('1219325', 'America/Chicago'),
+('1219326', 'America/Chicago'),
+('1219345', 'America/Chicago'),
+('1219362', 'America/Chicago'),
+('1219365', 'America/Chicago'),
+('1219369', 'America/Chicago'),
+('1219374', 'America/Chicago'),
+('1219392', 'America/Chicago'),
+('1219393', 'America/Chicago'),
+('1219395', 'America/Chicago'),
+('1219397', 'America/Chicago'),
+('1219398', 'America/Chicago'),
+('1219427', 'America/Chicago'),
+('1219440', 'America/Chicago'),
+('1219462', 'America/Chicago'),
+('1219464', 'America/Chicago'),
+('1219465', 'America/Chicago'),
+('1219472', 'America/Chicago'),
+('1219473', 'America/Chicago'),
+('1219474', 'America/Chicago'),
+('1219476', 'America/Chicago'),
+('1219477', 'America/Chicago'),
+('1219513', 'America/Chicago'),
+('1219531', 'America/Chicago'),
+('1219548', 'America/Chicago'),
+('1219558', 'America/Chicago'),
+('1219595', 'America/Chicago'),
+('1219659', 'America/Chicago'),
+('1219661', 'America/Chicago'),
+('1219662', 'America/Chicago'),
+('1219663', 'America/Chicago'),
+('1219690', 'America/Chicago'),
+('1219696', 'America/Chicago'),
+('1219707', 'America/Chicago'),
+('1219728', 'America/Chicago'),
+('1219733', 'America/Chicago'),
+('1219736', 'America/Chicago'),
+('1219738', 'America/Chicago'),
+('1219755', 'America/Chicago'),
+('1219756', 'America/Chicago'),
+('1219757', 'America/Chicago'),
+('1219759', 'America/Chicago'),
+('1219762', 'America/Chicago'),
+('1219763', 'America/Chicago'),
+('1219764', 'America/Chicago'),
+('1219766', 'America/Chicago'),
+('1219769', 'America/Chicago'),
+('1219778', 'America/Chicago'),
+('1219779', 'America/Chicago'),
+('1219785', 'America/Chicago'),
+('1219787', 'America/Chicago'),
+('1219791', 'America/Chicago'),
+('1219803', 'America/Chicago'),
+('1219836', 'America/Chicago'),
+('1219838', 'America/Chicago'),
+('1219844', 'America/Chicago'),
+('1219845', 'America/Chicago'),
+('1219852', 'America/Chicago'),
+('1219853', 'America/Chicago'),
+('1219864', 'America/Chicago'),
+('1219865', 'America/Chicago'),
+('1219866', 'America/Chicago'),
+('1219872', 'America/Chicago'),
+('1219873', 'America/Chicago'),
+('1219874', 'America/Chicago'),
+('1219878', 'America/Chicago'),
+('1219879', 'America/Chicago'),
+('121988', 'America/Chicago'),
+('121992', 'America/Chicago'),
+('121993', 'America/Chicago'),
+('121994', 'America/Chicago'),
+('1219956', 'America/Chicago'),
+('1219962', 'America/Chicago'),
+('1219963', 'America/Chicago'),
+('1219972', 'America/Chicago'),
+('1219977', 'America/Chicago'),
+('1219980', 'America/Chicago'),
+('1219983', 'America/Chicago'),
+('1219987', 'America/Chicago'),
+('1219989', 'America/Chicago'),
+('1219996', 'America/Chicago'),
+('1220', 'America/New_York'),
+('1223', 'America/New_York'),
+('1224', 'America/Chicago'),
+('1225', 'America/Chicago'),
+('1226', 'America/Toronto'),
+('1227', 'America/New_York'),
+('1228', 'America/Chicago'),
+('1229', 'America/New_York'),
+('1231', 'America/New_York'),
+('1234', 'America/New_York'),
+('1235', 'America/Chicago'),
+('1236', 'America/Vancouver'),
+('1239', 'America/New_York'),
+('1240', 'America/New_York'),
+('1242', 'America/Nassau'),
+('1246', 'America/Barbados'),
+('1248', 'America/New_York'),
+('1249', 'America/Toronto'),
+('1250', 'America/Vancouver America/St_Johns America/Halifax America/Blanc-Sablon America/Toronto America/Atikokan America/Winnipeg America/Regina America/Edmonton America/Creston'),
+('1250242', 'America/Edmonton'),
+('1250261', 'America/Edmonton'),
+('1250262', 'America/Edmonton'),
+('1250263', 'America/Edmonton'),
+('1250341', 'America/Edmonton'),
+('1250342', 'America/Edmonton'),
+('1250344', 'America/Edmonton'),
+('1250347', 'America/Edmonton'),
+('1250417', 'America/Edmonton'),
+('1250423', 'America/Edmonton'),
+('1250425', 'America/Edmonton'),
+('1250426', 'America/Edmonton'),
+('1250427', 'America/Edmonton'),
+('1250428', 'America/Edmonton'),
+('1250489', 'America/Edmonton'),
+('1250719', 'America/Edmonton'),
+('1250774', 'America/Edmonton'),
+('1250782', 'America/Edmonton'),
+('1250784', 'America/Edmonton'),
+('1250785', 'America/Edmonton'),
+('1250787', 'America/Edmonton'),
+('1250788', 'America/Edmonton'),
+('1251', 'America/Chicago'),
+('1252', 'America/New_York'),
+('1253', 'America/Los_Angeles'),
+('1254', 'America/Chicago'),
+('1256', 'America/Chicago'),
+('1257', 'America/Vancouver'),
+('1260', 'America/New_York'),
+('1262', 'America/Chicago'),
+('1263', 'America/Toronto'),
+('1264', 'America/Anguilla'),
+('1267', 'America/New_York'),
+('1268', 'America/Antigua'),
+('1269', 'America/New_York'),
+('1270', 'America/New_York America/Chicago America/Denver America/Phoenix America/Los_Angeles America/Anchorage America/Adak Pacific/Honolulu'),
+('1270202', 'America/Chicago'),
+('1270230', 'America/Chicago'),
+('1270236', 'America/Chicago'),
+('1270237', 'America/Chicago'),
+('1270240', 'America/Chicago'),
+('1270242', 'America/Chicago'),
+('1270247', 'America/Chicago'),
+('1270251', 'America/Chicago'),
+('1270259', 'America/Chicago'),
+('1270265', 'America/Chicago'),
+('1270273', 'America/Chicago'),
+('1270274', 'America/Chicago'),
+('1270282', 'America/Chicago'),
+('1270298', 'America/Chicago'),
+('1270333', 'America/Chicago'),
+('1270335', 'America/Chicago'),
+('1270338', 'America/Chicago'),
+('1270343', 'America/Chicago'),
+('1270354', 'America/Chicago'),
+('1270362', 'America/Chicago'),
+('1270365', 'America/Chicago'),
+('1270384', 'America/Chicago'),
+('1270388', 'America/Chicago'),
+('1270389', 'America/Chicago'),
+('1270393', 'America/Chicago'),
+('1270395', 'America/Chicago'),
+('1270415', 'America/Chicago'),
+('1270432', 'America/Chicago'),
+('1270439', 'America/Chicago'),
+('1270441', 'America/Chicago'),
+('1270442', 'America/Chicago'),
+('1270443', 'America/Chicago'),
+('1270444', 'America/Chicago'),
+('1270462', 'America/Chicago'),
+('1270472', 'America/Chicago'),
+('1270483', 'America/Chicago'),
+('1270487', 'America/Chicago'),
+('1270495', 'America/Chicago'),
+('1270522', 'America/Chicago'),
+('1270524', 'America/Chicago'),
+('1270526', 'America/Chicago'),
+('1270527', 'America/Chicago'),
+('1270528', 'America/Chicago'),
+('1270534', 'America/Chicago'),
+('1270535', 'America/Chicago'),
+('1270538', 'America/Chicago'),
+('1270542', 'America/Chicago'),
+('1270547', 'America/Chicago'),
+('1270554', 'America/Chicago'),
+('1270563', 'America/Chicago'),
+('1270575', 'America/Chicago'),
+('1270586', 'America/Chicago'),
+('1270597', 'America/Chicago'),
+('1270598', 'America/Chicago'),
+('1270618', 'America/Chicago'),
+('1270622', 'America/Chicago'),
+('1270628', 'America/Chicago'),
+('1270629', 'America/Chicago'),
+('1270639', 'America/Chicago'),
+('1270640', 'America/Chicago'),
+('1270646', 'America/Chicago'),
+('1270651', 'America/Chicago'),
+('1270653', 'America/Chicago'),
+('1270659', 'America/Chicago'),
+('1270665', 'America/Chicago'),
+('1270667', 'America/Chicago'),
+('1270678', 'America/Chicago'),
+('127068', 'America/Chicago'),
+('1270691', 'America/Chicago'),
+('1270707', 'America/Chicago'),
+('1270725', 'America/Chicago'),
+('1270726', 'America/Chicago'),
+('1270745', 'America/Chicago'),
+('1270746', 'America/Chicago'),
+('1270753', 'America/Chicago'),
+('1270754', 'America/Chicago'),
+('1270755', 'America/Chicago'),
+('1270756', 'America/Chicago'),
+('1270759', 'America/Chicago'),
+('1270761', 'America/Chicago'),
+('1270762', 'America/Chicago'),
+('1270767', 'America/Chicago'),
+('1270773', 'America/Chicago'),
+('1270780', 'America/Chicago'),
+('1270781', 'America/Chicago'),
+('1270782', 'America/Chicago'),
+('1270783', 'America/Chicago'),
+('1270786', 'America/Chicago'),
+('1270792', 'America/Chicago'),
+('1270793', 'America/Chicago'),
+('1270796', 'America/Chicago'),
+('1270797', 'America/Chicago'),
+('1270798', 'America/Chicago'),
+('1270821', 'America/Chicago'),
+('1270824', 'America/Chicago'),
+('1270825', 'America/Chicago'),
+('1270826', 'America/Chicago'),
+('1270827', 'America/Chicago'),
+('1270830', 'America/Chicago'),
+('1270831', 'America/Chicago'),
+('1270842', 'America/Chicago'),
+('1270843', 'America/Chicago'),
+('1270846', 'America/Chicago'),
+('1270852', 'America/Chicago'),
+('1270864', 'America/Chicago'),
+('1270866', 'America/Chicago'),
+('1270879', 'America/Chicago'),
+('1270881', 'America/Chicago'),
+('1270885', 'America/Chicago'),
+('1270886', 'America/Chicago'),
+('1270887', 'America/Chicago'),
+('1270889', 'America/Chicago'),
+('1270898', 'America/Chicago'),
+('1270901', 'America/Chicago'),
+('1270904', 'America/Chicago'),
+('1270924', 'America/Chicago'),
+('1270926', 'America/Chicago'),
+('1270927', 'America/Chicago'),
+('1270928', 'America/Chicago'),
+('1270929', 'America/Chicago'),
+('1270932', 'America/Chicago'),
+('1270965', 'America/Chicago'),
+('1270988', 'America/Chicago'),
+('1272', 'America/New_York'),
+('1273', 'America/Toronto'),
+('1274', 'America/Chicago'),
+('1276', 'America/New_York'),
+('1279', 'America/Los_Angeles'),
+('1281', 'America/Chicago'),
+('1283', 'America/New_York'),
+('1284', 'America/Tortola'),
+('1289', 'America/Toronto'),
+('1301', 'America/New_York'),
+('1302', 'America/New_York'),
+('1303', 'America/Denver'),
+('1304', 'America/New_York'),
+('1305', 'America/New_York'),
+('1306', 'America/Regina'),
+('1307', 'America/Denver'),
+('1308', 'America/Chicago America/New_York America/Denver America/Phoenix America/Los_Angeles America/Anchorage America/Adak Pacific/Honolulu'),
+('1308235', 'America/Denver'),
+('130824', 'America/Denver'),
+('1308254', 'America/Denver'),
+('1308262', 'America/Denver'),
+('1308282', 'America/Denver'),
+('1308284', 'America/Denver'),
+('1308327', 'America/Denver'),
+('1308352', 'America/Denver'),
+('1308394', 'America/Denver'),
+('1308423', 'America/Denver'),
+('1308432', 'America/Denver'),
+('1308436', 'America/Denver'),
+('1308546', 'America/Denver'),
+('1308623', 'America/Denver'),
+('1308630', 'America/Denver'),
+('1308632', 'America/Denver'),
+('1308633', 'America/Denver'),
+('1308635', 'America/Denver'),
+('1308665', 'America/Denver'),
+('1308762', 'America/Denver'),
+('1308772', 'America/Denver'),
+('1308874', 'America/Denver'),
+('1308882', 'America/Denver'),
+('1309', 'America/Chicago'),
+('13102', 'America/Los_Angeles'),
+('13103', 'America/Los_Angeles'),
+('13104', 'America/Los_Angeles'),
+('13105', 'America/Los_Angeles'),
+('13106', 'America/Los_Angeles'),
+('13107', 'America/Los_Angeles'),
+('13108', 'America/Los_Angeles'),
+('13109', 'America/Los_Angeles'),
+('1312', 'America/Chicago'),
+('1313', 'America/New_York'),
+('1314', 'America/Chicago'),
+('1315', 'America/New_York'),
+('1316', 'America/Chicago'),
+('1317', 'America/New_York'),
+('1318', 'America/Chicago'),
+('1319', 'America/Chicago'),
+('1320', 'America/Chicago'),
+('1321', 'America/New_York'),
+('1323', 'America/Los_Angeles'),
+('1324', 'America/New_York'),
+('1325', 'America/Chicago'),
+('1326', 'America/New_York'),
+('1327', 'America/Chicago'),
+('1329', 'America/New_York'),
+('1330', 'America/New_York'),
+('1331', 'America/Chicago'),
+('1332', 'America/New_York'),
+('1334', 'America/Chicago'),
+('1336', 'America/New_York'),
+('1337', 'America/Chicago'),
+('1339', 'America/New_York'),
+('1340', 'America/St_Thomas'),
+('1341', 'America/Los_Angeles'),
+('1343', 'America/Toronto'),
+('1345', 'America/Cayman'),
+('1346', 'America/Chicago'),
+('1347', 'America/New_York'),
+('1350', 'America/Los_Angeles'),
+('1351', 'America/New_York'),
+('1352', 'America/New_York'),
+('1353', 'America/Chicago'),
+('1354', 'America/Toronto'),
+('1360', 'America/Los_Angeles'),
+('1361', 'America/Chicago'),
+('1363', 'America/New_York'),
+('1364', 'America/New_York'),
+('1365', 'America/Toronto'),
+('1367', 'America/Toronto'),
+('1368', 'America/Edmonton'),
+('1369', 'America/Los_Angeles'),
+('1380', 'America/New_York'),
+('1382', 'America/Toronto'),
+('1385', 'America/Denver'),
+('1386', 'America/New_York'),
+('1401', 'America/New_York'),
+('1402', 'America/Chicago'),
+('1403', 'America/Edmonton'),
+('1404', 'America/New_York'),
+('1405', 'America/Chicago'),
+('1406', 'America/Denver'),
+('1407', 'America/New_York'),
+('1408', 'America/Los_Angeles'),
+('1409', 'America/Chicago'),
+('1410', 'America/New_York'),
+('1412', 'America/New_York'),
+('1413', 'America/New_York'),
+('1414', 'America/Chicago'),
+('1415', 'America/Los_Angeles'),
+('1416', 'America/Toronto'),
+('1417', 'America/Chicago'),
+('1418', 'America/Toronto'),
+('1418937', 'America/Halifax'),
+('1418986', 'America/Halifax'),
+('1419', 'America/New_York'),
+('1423', 'America/Chicago America/New_York America/Denver America/Phoenix America/Los_Angeles America/Anchorage America/Adak Pacific/Honolulu'),
+('1423202', 'America/New_York'),
+('1423209', 'America/New_York'),
+('1423217', 'America/New_York'),
+('1423218', 'America/New_York'),
+('1423224', 'America/New_York'),
+('142323', 'America/New_York'),
+('1423245', 'America/New_York'),
+('1423246', 'America/New_York'),
+('1423247', 'America/New_York'),
+('1423253', 'America/New_York'),
+('1423254', 'America/New_York'),
+('1423257', 'America/New_York'),
+('1423262', 'America/New_York'),
+('1423263', 'America/New_York'),
+('1423265', 'America/New_York'),
+('1423266', 'America/New_York'),
+('1423267', 'America/New_York'),
+('1423272', 'America/New_York'),
+('1423278', 'America/New_York'),
+('1423279', 'America/New_York'),
+('1423282', 'America/New_York'),
+('1423283', 'America/New_York'),
+('1423286', 'America/New_York'),
+('1423288', 'America/New_York'),
+('1423296', 'America/New_York'),
+('1423305', 'America/New_York'),
+('1423307', 'America/New_York'),
+('1423317', 'America/New_York'),
+('1423318', 'America/New_York'),
+('1423323', 'America/New_York'),
+('1423328', 'America/New_York'),
+('142333', 'America/New_York'),
+('1423343', 'America/New_York'),
+('1423344', 'America/New_York'),
+('1423345', 'America/New_York'),
+('1423346', 'America/New_York'),
+('1423349', 'America/New_York'),
+('1423357', 'America/New_York'),
+('1423365', 'America/New_York'),
+('1423378', 'America/New_York'),
+('1423391', 'America/New_York'),
+('1423392', 'America/New_York'),
+('1423396', 'America/New_York'),
+('1423402', 'America/New_York'),
+('1423421', 'America/New_York'),
+('1423422', 'America/New_York'),
+('1423424', 'America/New_York'),
+('1423425', 'America/New_York'),
+('1423431', 'America/New_York'),
+('1423434', 'America/New_York'),
+('1423439', 'America/New_York'),
+('1423442', 'America/New_York'),
+('1423443', 'America/New_York'),
+('1423451', 'America/New_York'),
+('1423453', 'America/New_York'),
+('1423467', 'America/New_York'),
+('1423468', 'America/New_York'),
+('142347', 'America/New_York'),
+('1423485', 'America/New_York'),
+('1423487', 'America/New_York'),
+('142349', 'America/New_York'),
+('1423503', 'America/New_York'),
+('1423507', 'America/New_York'),
+('1423508', 'America/New_York'),
+('1423510', 'America/New_York'),
+('1423521', 'America/New_York'),
+('1423525', 'America/New_York'),
+('1423531', 'America/New_York'),
+('1423538', 'America/New_York'),
+('1423542', 'America/New_York'),
+('1423543', 'America/New_York'),
+('1423547', 'America/New_York'),
+('1423553', 'America/New_York'),
+('1423559', 'America/New_York'),
+('1423562', 'America/New_York'),
+('1423566', 'America/New_York'),
+('1423569', 'America/New_York'),
+('1423570', 'America/New_York'),
+('1423573', 'America/New_York'),
+('1423578', 'America/New_York'),
+('1423581', 'America/New_York'),
+('1423585', 'America/New_York'),
+('1423586', 'America/New_York'),
+('1423587', 'America/New_York'),
+('1423595', 'America/New_York'),
+('1423602', 'America/New_York'),
+('1423610', 'America/New_York'),
+('1423613', 'America/New_York'),
+('1423614', 'America/New_York'),
+('142362', 'America/New_York'),
+('1423631', 'America/New_York'),
+('1423634', 'America/New_York'),
+('1423636', 'America/New_York'),
+('1423638', 'America/New_York'),
+('1423639', 'America/New_York'),
+('1423643', 'America/New_York'),
+('1423648', 'America/New_York'),
+('1423652', 'America/New_York'),
+('1423663', 'America/New_York'),
+('1423664', 'America/New_York'),
+('1423667', 'America/New_York'),
+('1423697', 'America/New_York'),
+('1423698', 'America/New_York'),
+('1423702', 'America/New_York'),
+('1423708', 'America/New_York'),
+('1423710', 'America/New_York'),
+('1423722', 'America/New_York'),
+('1423725', 'America/New_York'),
+('1423727', 'America/New_York'),
+('1423728', 'America/New_York'),
+('1423733', 'America/New_York'),
+('1423735', 'America/New_York'),
+('1423743', 'America/New_York'),
+('1423744', 'America/New_York'),
+('1423745', 'America/New_York'),
+('1423746', 'America/New_York'),
+('1423752', 'America/New_York'),
+('1423753', 'America/New_York'),
+('1423756', 'America/New_York'),
+('1423757', 'America/New_York'),
+('1423760', 'America/New_York'),
+('1423764', 'America/New_York'),
+('1423765', 'America/New_York'),
+('1423768', 'America/New_York'),
+('1423772', 'America/New_York'),
+('1423775', 'America/New_York'),
+('1423778', 'America/New_York'),
+('1423784', 'America/New_York'),
+('1423787', 'America/New_York'),
+('1423788', 'America/New_York'),
+('1423790', 'America/New_York'),
+('1423794', 'America/New_York'),
+('1423798', 'America/New_York'),
+('1423800', 'America/New_York'),
+('1423802', 'America/New_York'),
+('1423803', 'America/New_York'),
+('1423805', 'America/New_York'),
+('1423821', 'America/New_York'),
+('1423822', 'America/New_York'),
+('1423825', 'America/New_York'),
+('1423826', 'America/New_York'),
+('1423839', 'America/New_York'),
+('1423842', 'America/New_York'),
+('1423843', 'America/New_York'),
+('1423844', 'America/New_York'),
+('1423847', 'America/New_York'),
+('1423854', 'America/New_York'),
+('1423855', 'America/New_York'),
+('1423857', 'America/New_York'),
+('1423867', 'America/New_York'),
+('1423869', 'America/New_York'),
+('1423870', 'America/New_York'),
+('1423875', 'America/New_York'),
+('1423876', 'America/New_York'),
+('1423877', 'America/New_York'),
+('1423878', 'America/New_York'),
+('1423884', 'America/New_York'),
+('1423886', 'America/New_York'),
+('1423892', 'America/New_York'),
+('1423893', 'America/New_York'),
+('1423894', 'America/New_York'),
+('1423899', 'America/New_York'),
+('1423907', 'America/New_York'),
+('1423913', 'America/New_York'),
+('1423915', 'America/New_York'),
+('1423921', 'America/New_York'),
+('1423926', 'America/New_York'),
+('1423928', 'America/New_York'),
+('1423929', 'America/New_York'),
+('1423933', 'America/New_York'),
+('1423952', 'America/New_York'),
+('1423954', 'America/New_York'),
+('1423968', 'America/New_York'),
+('1423975', 'America/New_York'),
+('1423979', 'America/New_York'),
+('1423989', 'America/New_York'),
+('1424', 'America/Los_Angeles'),
+('1425', 'America/Los_Angeles'),
+('1428', 'America/Halifax'),
+('1430', 'America/Chicago'),
+('1431', 'America/Winnipeg'),
+('1432', 'America/Chicago'),
+('1434', 'America/New_York'),
+('1435', 'America/Denver'),
+('1437', 'America/Toronto'),
+('1438', 'America/Toronto'),
+('1440', 'America/New_York'),
+('1441', 'Atlantic/Bermuda'),
+('1442', 'America/Los_Angeles'),
+('1443', 'America/New_York'),
+('1445', 'America/New_York'),
+('1447', 'America/Chicago'),
+('1448', 'America/New_York'),
+('1450', 'America/Toronto'),
+('1458', 'America/Los_Angeles'),
+('1463', 'America/New_York'),
+('1464', 'America/Chicago'),
+('1468', 'America/Toronto'),
+('1469', 'America/Chicago'),
+('1470', 'America/New_York'),
+('1472', 'America/New_York'),
+('1473', 'America/Grenada'),
+('1474', 'America/Winnipeg'),
+('1475', 'America/New_York'),
+('1478', 'America/New_York'),
+('1479', 'America/Chicago'),
+('1480', 'America/Phoenix'),
+('1484', 'America/New_York'),
+('1501', 'America/Chicago'),
+('1502', 'America/New_York'),
+('1503', 'America/Los_Angeles'),
+('1504', 'America/Chicago'),
+('1505', 'America/Denver'),
+('1506', 'America/Halifax'),
+('1507', 'America/Chicago'),
+('1508', 'America/New_York'),
+('1509', 'America/Los_Angeles'),
+('1510', 'America/Los_Angeles'),
+('1512', 'America/Chicago'),
+('1513', 'America/New_York'),
+('1514', 'America/Toronto'),
+('1515', 'America/Chicago'),
+('1516', 'America/New_York'),
+('1517', 'America/New_York'),
+('1518', 'America/New_York'),
+('1519', 'America/Toronto'),
+('1520', 'America/Phoenix'),
+('1530', 'America/Los_Angeles'),
+('1531', 'America/Chicago'),
+('1534', 'America/Chicago'),
+('1539', 'America/Chicago'),
+('1540', 'America/New_York'),
+('1541', 'America/Los_Angeles'),
+('1541372', 'America/Denver'),
+('1541473', 'America/Denver'),
+('1541881', 'America/Denver'),
+('1541889', 'America/Denver'),
+('1548', 'America/Toronto'),
+('1551', 'America/New_York'),
+('1557', 'America/Chicago'),
+('1559', 'America/Los_Angeles'),
+('1561', 'America/New_York'),
+('1562', 'America/Los_Angeles'),
+('1563', 'America/Chicago'),
+('1564', 'America/Los_Angeles'),
+('1567', 'America/New_York'),
+('1570', 'America/New_York'),
+('1571', 'America/New_York'),
+('1572', 'America/Chicago'),
+('1573', 'America/Chicago'),
+('1574', 'America/New_York'),
+('1574772', 'America/Chicago'),
+('1574896', 'America/Chicago'),
+('1575', 'America/Denver'),
+('1579', 'America/Toronto'),
+('1580', 'America/Chicago'),
+('1581', 'America/Toronto'),
+('1582', 'America/New_York'),
+('1584', 'America/Winnipeg'),
+('1585', 'America/New_York'),
+('1586', 'America/New_York'),
+('1587', 'America/Edmonton'),
+('1601', 'America/Chicago'),
+('1602', 'America/Phoenix'),
+('1603', 'America/New_York'),
+('1604', 'America/Vancouver'),
+('1605', 'America/Denver America/North_Dakota/Center'),
+('1605201', 'America/Chicago'),
+('1605209', 'America/Denver'),
+('1605217', 'America/Chicago'),
+('1605221', 'America/Chicago'),
+('1605223', 'America/Denver'),
+('1605224', 'America/Chicago'),
+('1605225', 'America/Chicago'),
+('1605226', 'America/Chicago'),
+('1605229', 'America/Chicago'),
+('1605232', 'America/Chicago'),
+('1605234', 'America/Chicago'),
+('1605255', 'America/Denver'),
+('1605256', 'America/Chicago'),
+('1605260', 'America/Chicago'),
+('1605261', 'America/Chicago'),
+('1605262', 'America/Chicago'),
+('1605271', 'America/Chicago'),
+('1605274', 'America/Chicago'),
+('1605275', 'America/Chicago'),
+('1605279', 'America/Denver'),
+('1605284', 'America/Chicago'),
+('1605297', 'America/Chicago'),
+('1605310', 'America/Chicago'),
+('1605312', 'America/Chicago'),
+('1605321', 'America/Chicago'),
+('1605322', 'America/Chicago'),
+('1605323', 'America/Chicago'),
+('1605328', 'America/Chicago'),
+('160533', 'America/Chicago'),
+('1605341', 'America/Denver'),
+('1605342', 'America/Denver'),
+('1605343', 'America/Denver'),
+('1605345', 'America/Chicago'),
+('1605347', 'America/Denver'),
+('1605348', 'America/Denver'),
+('160535', 'America/Chicago America/New_York America/Denver America/Phoenix America/Los_Angeles America/Anchorage America/Adak Pacific/Honolulu'),
+('1605355', 'America/Denver'),
+('160536', 'America/Chicago'),
+('1605370', 'America/Chicago'),
+('1605371', 'America/Chicago'),
+('1605373', 'America/Chicago'),
+('1605374', 'America/Denver'),
+('1605376', 'America/Chicago'),
+('1605381', 'America/Denver'),
+('1605384', 'America/Chicago'),
+('1605387', 'America/Chicago'),
+('1605388', 'America/Denver'),
+('1605390', 'America/Denver'),
+('1605391', 'America/Denver'),
+('1605393', 'America/Denver'),
+('1605394', 'America/Denver'),
+('1605397', 'America/Chicago'),
+('1605399', 'America/Denver'),
+('1605415', 'America/Denver'),
+('1605425', 'America/Chicago'),
+('1605426', 'America/Chicago'),
+('1605428', 'America/Chicago'),
+('1605430', 'America/Denver'),
+('1605431', 'America/Denver'),
+('1605432', 'America/Chicago'),
+('1605448', 'America/Chicago'),
+('1605455', 'America/Denver'),
+('1605472', 'America/Chicago'),
+('1605484', 'America/Denver'),
+('1605487', 'America/Chicago'),
+('1605498', 'America/Chicago'),
+('1605528', 'America/Chicago'),
+('1605532', 'America/Chicago'),
+('1605539', 'America/Chicago'),
+('1605543', 'America/Chicago'),
+('1605553', 'America/Chicago'),
+('1605574', 'America/Denver'),
+('1605578', 'America/Denver'),
+('1605582', 'America/Chicago'),
+('1605584', 'America/Denver'),
+('1605589', 'America/Chicago'),
+('1605593', 'America/Denver'),
+('1605594', 'America/Chicago'),
+('1605598', 'America/Chicago'),
+('1605610', 'America/Chicago'),
+('1605622', 'America/Chicago'),
+('1605624', 'America/Chicago'),
+('1605626', 'America/Chicago'),
+('1605627', 'America/Chicago'),
+('1605641', 'America/Denver'),
+('1605642', 'America/Denver'),
+('1605644', 'America/Denver'),
+('1605647', 'America/Chicago'),
+('1605649', 'America/Chicago'),
+('1605665', 'America/Chicago'),
+('1605666', 'America/Denver'),
+('1605668', 'America/Chicago'),
+('1605669', 'America/Chicago'),
+('1605673', 'America/Denver'),
+('1605677', 'America/Chicago'),
+('1605685', 'America/Denver'),
+('160569', 'America/Chicago'),
+('1605716', 'America/Denver'),
+('1605717', 'America/Denver'),
+('1605718', 'America/Denver'),
+('1605719', 'America/Denver'),
+('1605720', 'America/Denver'),
+('1605721', 'America/Denver'),
+('1605722', 'America/Denver'),
+('1605723', 'America/Denver'),
+('1605724', 'America/Chicago'),
+('1605725', 'America/Chicago'),
+('1605728', 'America/Chicago'),
+('1605734', 'America/Chicago'),
+('1605743', 'America/Chicago'),
+('1605745', 'America/Denver'),
+('1605747', 'America/Chicago'),
+('1605753', 'America/Chicago'),
+('1605755', 'America/Denver'),
+('1605759', 'America/Chicago'),
+('1605763', 'America/Chicago'),
+('1605765', 'America/Chicago'),
+('1605772', 'America/Chicago'),
+('1605773', 'America/Chicago'),
+('1605775', 'America/Chicago'),
+('1605778', 'America/Chicago'),
+('1605787', 'America/Denver'),
+('1605791', 'America/Denver'),
+('1605796', 'America/Chicago'),
+('1605823', 'America/Denver'),
+('1605835', 'America/Chicago'),
+('1605837', 'America/Denver'),
+('1605842', 'America/Chicago'),
+('1605845', 'America/Chicago'),
+('1605852', 'America/Chicago'),
+('1605853', 'America/Chicago'),
+('1605854', 'America/Chicago'),
+('1605856', 'America/Chicago'),
+('1605859', 'America/Denver'),
+('1605867', 'America/Denver'),
+('1605874', 'America/Chicago'),
+('1605878', 'America/Chicago'),
+('1605881', 'America/Chicago'),
+('1605882', 'America/Chicago'),
+('1605886', 'America/Chicago'),
+('1605892', 'America/Denver'),
+('1605923', 'America/Denver'),
+('1605925', 'America/Chicago'),
+('1605928', 'America/Chicago'),
+('1605929', 'America/Chicago'),
+('1605940', 'America/Chicago'),
+('1605941', 'America/Chicago'),
+('1605945', 'America/Chicago'),
+('1605946', 'America/Chicago'),
+('1605951', 'America/Chicago'),
+('1605964', 'America/Denver'),
+('1605977', 'America/Chicago'),
+('1605983', 'America/Chicago'),
+('1605987', 'America/Chicago'),
+('1605988', 'America/Chicago'),
+('1605990', 'America/Chicago'),
+('1605995', 'America/Chicago'),
+('1605996', 'America/Chicago'),
+('1605997', 'America/Chicago'),
+('1606', 'America/New_York'),
+('1606387', 'America/Chicago'),
+('1607', 'America/New_York'),
+('1608', 'America/Chicago'),
+('1609', 'America/New_York'),
+('1610', 'America/New_York'),
+('1612', 'America/Chicago'),
+('1613', 'America/Toronto'),
+('1614', 'America/New_York'),
+('1615', 'America/Chicago'),
+('1616', 'America/New_York'),
+('1617', 'America/New_York'),
+('1618', 'America/Chicago'),
+('1619', 'America/Los_Angeles'),
+('1620', 'America/Chicago'),
+('1620376', 'America/Denver'),
+('1620384', 'America/Denver'),
+('1623', 'America/Phoenix'),
+('1626', 'America/Los_Angeles'),
+('1628', 'America/Los_Angeles'),
+('1629', 'America/Chicago'),
+('1630', 'America/Chicago'),
+('1631', 'America/New_York'),
+('1636', 'America/Chicago'),
+('1639', 'America/Regina'),
+('1640', 'America/New_York'),
+('1641', 'America/Chicago'),
+('1645', 'America/New_York'),
+('1646', 'America/New_York'),
+('1647', 'America/Toronto'),
+('1649', 'America/Grand_Turk'),
+('1650', 'America/Los_Angeles'),
+('1651', 'America/Chicago'),
+('1656', 'America/New_York'),
+('1657', 'America/Los_Angeles'),
+('1658', 'America/Jamaica'),
+('1659', 'America/Chicago'),
+('1660', 'America/Chicago'),
+('1661', 'America/Los_Angeles'),
+('1662', 'America/Chicago'),
+('1664', 'America/Montserrat'),
+('1667', 'America/New_York'),
+('1669', 'America/Los_Angeles'),
+('1670', 'Pacific/Saipan'),
+('1671', 'Pacific/Guam'),
+('1672', 'America/Vancouver'),
+('1678', 'America/New_York'),
+('1680', 'America/New_York'),
+('1681', 'America/New_York'),
+('1682', 'America/Chicago'),
+('1683', 'America/Toronto'),
+('1684', 'Pacific/Pago_Pago'),
+('1686', 'America/New_York'),
+('1689', 'America/Chicago'),
+('1701', 'America/Denver America/North_Dakota/Center'),
+('1701200', 'America/Chicago'),
+('1701205', 'America/Chicago'),
+('1701212', 'America/Chicago'),
+('1701214', 'America/Chicago'),
+('170122', 'America/Chicago America/New_York America/Denver America/Phoenix America/Los_Angeles America/Anchorage America/Adak Pacific/Honolulu'),
+('1701225', 'America/Denver'),
+('1701227', 'America/Denver'),
+('170123', 'America/Chicago'),
+('1701241', 'America/Chicago'),
+('1701242', 'America/Chicago'),
+('170125', 'America/Chicago'),
+('1701261', 'America/Chicago'),
+('1701265', 'America/Chicago'),
+('1701271', 'America/Chicago'),
+('1701277', 'America/Chicago'),
+('1701280', 'America/Chicago'),
+('1701281', 'America/Chicago'),
+('1701282', 'America/Chicago'),
+('1701284', 'America/Chicago'),
+('1701288', 'America/Chicago'),
+('1701290', 'America/Denver'),
+('1701293', 'America/Chicago'),
+('1701297', 'America/Chicago'),
+('1701298', 'America/Chicago'),
+('1701306', 'America/Chicago'),
+('1701323', 'America/Chicago'),
+('1701324', 'America/Chicago'),
+('1701328', 'America/Chicago'),
+('1701343', 'America/Chicago'),
+('1701347', 'America/Chicago'),
+('1701349', 'America/Chicago'),
+('1701352', 'America/Chicago'),
+('1701355', 'America/Chicago'),
+('1701356', 'America/Chicago'),
+('1701361', 'America/Chicago'),
+('1701364', 'America/Chicago'),
+('1701365', 'America/Chicago'),
+('1701367', 'America/Chicago'),
+('1701371', 'America/Chicago'),
+('1701373', 'America/Chicago'),
+('1701385', 'America/Chicago'),
+('1701388', 'America/Chicago'),
+('1701390', 'America/Chicago'),
+('1701391', 'America/Chicago'),
+('1701400', 'America/Chicago'),
+('1701425', 'America/Chicago'),
+('1701426', 'America/Chicago'),
+('1701428', 'America/Chicago'),
+('1701437', 'America/Chicago'),
+('1701444', 'America/Chicago'),
+('1701446', 'America/Chicago'),
+('1701448', 'America/Chicago'),
+('1701452', 'America/Chicago'),
+('1701454', 'America/Chicago'),
+('1701456', 'America/Denver'),
+('1701462', 'America/Chicago'),
+('1701463', 'America/Chicago'),
+('1701471', 'America/Chicago'),
+('1701476', 'America/Chicago'),
+('1701477', 'America/Chicago'),
+('1701478', 'America/Chicago'),
+('1701483', 'America/Denver'),
+('1701492', 'America/Chicago'),
+('1701499', 'America/Chicago'),
+('1701523', 'America/Denver'),
+('1701527', 'America/Chicago'),
+('1701530', 'America/Chicago'),
+('1701532', 'America/Chicago'),
+('1701540', 'America/Chicago'),
+('1701549', 'America/Chicago'),
+('1701566', 'America/Chicago'),
+('1701567', 'America/Denver'),
+('1701572', 'America/Chicago'),
+('1701575', 'America/Denver'),
+('1701577', 'America/Chicago'),
+('1701584', 'America/Denver'),
+('1701595', 'America/Chicago'),
+('1701609', 'America/Chicago'),
+('1701623', 'America/Denver'),
+('1701627', 'America/Chicago'),
+('1701628', 'America/Chicago'),
+('1701636', 'America/Chicago'),
+('1701642', 'America/Chicago'),
+('1701652', 'America/Chicago'),
+('1701662', 'America/Chicago'),
+('1701663', 'America/Chicago'),
+('1701664', 'America/Chicago'),
+('1701667', 'America/Chicago'),
+('1701683', 'America/Chicago'),
+('1701724', 'America/Chicago'),
+('1701730', 'America/Chicago'),
+('1701738', 'America/Chicago'),
+('1701739', 'America/Chicago'),
+('1701742', 'America/Chicago'),
+('1701746', 'America/Chicago'),
+('1701748', 'America/Chicago'),
+('1701751', 'America/Chicago'),
+('1701754', 'America/Chicago'),
+('1701756', 'America/Chicago'),
+('1701757', 'America/Chicago'),
+('1701764', 'America/Denver'),
+('1701766', 'America/Chicago'),
+('1701772', 'America/Chicago'),
+('1701774', 'America/Chicago'),
+('1701775', 'America/Chicago'),
+('1701776', 'America/Chicago'),
+('1701777', 'America/Chicago'),
+('1701780', 'America/Chicago'),
+('1701786', 'America/Chicago'),
+('1701787', 'America/Chicago'),
+('1701788', 'America/Chicago'),
+('1701793', 'America/Chicago'),
+('1701795', 'America/Chicago'),
+('1701797', 'America/Chicago'),
+('1701799', 'America/Chicago'),
+('1701824', 'America/Denver'),
+('1701833', 'America/Chicago'),
+('1701837', 'America/Chicago'),
+('1701838', 'America/Chicago'),
+('1701839', 'America/Chicago'),
+('1701842', 'America/Chicago'),
+('1701843', 'America/Chicago'),
+('1701845', 'America/Chicago'),
+('1701852', 'America/Chicago'),
+('1701854', 'America/Chicago'),
+('1701857', 'America/Chicago'),
+('1701858', 'America/Chicago'),
+('1701866', 'America/Chicago'),
+('1701872', 'America/Denver'),
+('1701873', 'America/Chicago'),
+('1701883', 'America/Chicago'),
+('1701893', 'America/Chicago'),
+('1701947', 'America/Chicago'),
+('1701952', 'America/Chicago'),
+('1701965', 'America/Chicago'),
+('1701968', 'America/Chicago'),
+('1702', 'America/Los_Angeles'),
+('1703', 'America/New_York'),
+('1704', 'America/New_York'),
+('1705', 'America/Toronto'),
+('1706', 'America/New_York'),
+('1707', 'America/Los_Angeles'),
+('1708', 'America/Chicago'),
+('1709', 'America/Halifax America/St_Johns'),
+('1712', 'America/Chicago'),
+('1713', 'America/Chicago'),
+('1714', 'America/Los_Angeles'),
+('1715', 'America/Chicago'),
+('1716', 'America/New_York'),
+('1717', 'America/New_York'),
+('1718', 'America/New_York'),
+('1719', 'America/Denver'),
+('1720', 'America/Denver'),
+('1721', 'America/Lower_Princes'),
+('1724', 'America/New_York'),
+('1725', 'America/Los_Angeles'),
+('1726', 'America/Chicago'),
+('1727', 'America/New_York'),
+('1728', 'America/New_York'),
+('1730', 'America/Chicago'),
+('1731', 'America/Chicago'),
+('1732', 'America/New_York'),
+('1734', 'America/New_York'),
+('1737', 'America/Chicago'),
+('1738', 'America/Los_Angeles'),
+('1740', 'America/New_York'),
+('1742', 'America/Toronto'),
+('1743', 'America/New_York'),
+('1747', 'America/Los_Angeles'),
+('1748', 'America/Denver'),
+('1753', 'America/Toronto'),
+('1754', 'America/New_York'),
+('1757', 'America/New_York'),
+('1758', 'America/St_Lucia'),
+('1760', 'America/Los_Angeles'),
+('1762', 'America/New_York'),
+('1763', 'America/Chicago'),
+('1765', 'America/New_York'),
+('1767', 'America/Dominica'),
+('1769', 'America/Chicago'),
+('1770', 'America/New_York'),
+('1771', 'America/New_York'),
+('1772', 'America/New_York'),
+('1773', 'America/Chicago'),
+('1774', 'America/New_York'),
+('1775', 'America/Boise America/Los_Angeles'),
+('1775200', 'America/Los_Angeles'),
+('1775230', 'America/Los_Angeles'),
+('1775232', 'America/Los_Angeles'),
+('1775233', 'America/Los_Angeles'),
+('1775237', 'America/Los_Angeles'),
+('1775240', 'America/Los_Angeles'),
+('1775246', 'America/Los_Angeles'),
+('1775250', 'America/Los_Angeles'),
+('1775265', 'America/Los_Angeles'),
+('1775267', 'America/Los_Angeles'),
+('1775273', 'America/Los_Angeles'),
+('1775284', 'America/Los_Angeles'),
+('1775287', 'America/Los_Angeles'),
+('1775289', 'America/Los_Angeles'),
+('1775298', 'America/Los_Angeles'),
+('1775313', 'America/Los_Angeles'),
+('177532', 'America/Los_Angeles'),
+('177533', 'America/Los_Angeles'),
+('1775345', 'America/Los_Angeles'),
+('1775348', 'America/Los_Angeles'),
+('177535', 'America/Los_Angeles'),
+('1775360', 'America/Los_Angeles'),
+('1775376', 'America/Los_Angeles'),
+('1775384', 'America/Los_Angeles'),
+('1775391', 'America/Los_Angeles'),
+('1775392', 'America/Los_Angeles'),
+('1775423', 'America/Los_Angeles'),
+('1775424', 'America/Los_Angeles'),
+('1775425', 'America/Los_Angeles'),
+('1775428', 'America/Los_Angeles'),
+('1775432', 'America/Los_Angeles'),
+('1775445', 'America/Los_Angeles'),
+('1775450', 'America/Los_Angeles'),
+('1775453', 'America/Los_Angeles'),
+('1775461', 'America/Los_Angeles'),
+('1775463', 'America/Los_Angeles'),
+('1775470', 'America/Los_Angeles'),
+('1775473', 'America/Los_Angeles'),
+('1775482', 'America/Los_Angeles'),
+('1775525', 'America/Los_Angeles'),
+('1775537', 'America/Los_Angeles'),
+('1775544', 'America/Los_Angeles'),
+('1775575', 'America/Los_Angeles'),
+('1775577', 'America/Los_Angeles'),
+('1775586', 'America/Los_Angeles'),
+('1775588', 'America/Los_Angeles'),
+('1775622', 'America/Los_Angeles'),
+('1775623', 'America/Los_Angeles'),
+('1775624', 'America/Los_Angeles'),
+('1775625', 'America/Los_Angeles'),
+('1775626', 'America/Los_Angeles'),
+('1775635', 'America/Los_Angeles'),
+('1775636', 'America/Los_Angeles'),
+('1775657', 'America/Los_Angeles'),
+('1775664', 'America/Denver'),
+('1775673', 'America/Los_Angeles'),
+('1775674', 'America/Los_Angeles'),
+('1775677', 'America/Los_Angeles'),
+('1775684', 'America/Los_Angeles'),
+('1775686', 'America/Los_Angeles'),
+('1775687', 'America/Los_Angeles'),
+('1775688', 'America/Los_Angeles'),
+('1775689', 'America/Los_Angeles'),
+('1775720', 'America/Los_Angeles'),
+('1775721', 'America/Los_Angeles'),
+('1775722', 'America/Los_Angeles'),
+('1775726', 'America/Los_Angeles'),
+('1775727', 'America/Los_Angeles'),
+('1775737', 'America/Los_Angeles'),
+('1775738', 'America/Los_Angeles'),
+('1775742', 'America/Los_Angeles'),
+('1775746', 'America/Los_Angeles'),
+('1775747', 'America/Los_Angeles'),
+('1775750', 'America/Los_Angeles'),
+('1775751', 'America/Los_Angeles'),
+('1775752', 'America/Los_Angeles'),
+('1775753', 'America/Los_Angeles'),
+('1775762', 'America/Los_Angeles'),
+('1775770', 'America/Los_Angeles'),
+('1775771', 'America/Los_Angeles'),
+('1775772', 'America/Los_Angeles'),
+('1775777', 'America/Los_Angeles'),
+('1775778', 'America/Los_Angeles'),
+('1775782', 'America/Los_Angeles'),
+('1775783', 'America/Los_Angeles'),
+('1775784', 'America/Los_Angeles'),
+('1775786', 'America/Los_Angeles'),
+('1775787', 'America/Los_Angeles'),
+('1775800', 'America/Los_Angeles'),
+('177582', 'America/Los_Angeles'),
+('1775830', 'America/Los_Angeles'),
+('1775831', 'America/Los_Angeles'),
+('1775832', 'America/Los_Angeles'),
+('1775833', 'America/Los_Angeles'),
+('1775835', 'America/Los_Angeles'),
+('1775841', 'America/Los_Angeles'),
+('1775843', 'America/Los_Angeles'),
+('1775847', 'America/Los_Angeles'),
+('1775849', 'America/Los_Angeles'),
+('177585', 'America/Los_Angeles'),
+('1775867', 'America/Los_Angeles'),
+('1775870', 'America/Los_Angeles'),
+('177588', 'America/Los_Angeles'),
+('1775945', 'America/Los_Angeles'),
+('1775971', 'America/Los_Angeles'),
+('1775972', 'America/Los_Angeles'),
+('1775982', 'America/Los_Angeles'),
+('1778', 'America/Vancouver'),
+('1779', 'America/Chicago'),
+('1780', 'America/Edmonton'),
+('1781', 'America/New_York'),
+('1782', 'America/Halifax'),
+('1784', 'America/St_Vincent'),
+('1785', 'America/Chicago America/New_York America/Denver America/Phoenix America/Los_Angeles America/Anchorage America/Adak Pacific/Honolulu'),
+('1785852', 'America/Denver'),
+('1785890', 'America/Denver'),
+('1785899', 'America/Denver'),
+('1786', 'America/New_York'),
+('1787', 'America/Puerto_Rico'),
+('1801', 'America/Denver'),
+('1802', 'America/New_York'),
+('1803', 'America/New_York'),
+('1804', 'America/New_York'),
+('1805', 'America/Los_Angeles'),
+('1806', 'America/Chicago'),
+('1807', 'America/Toronto'),
+('1807223', 'America/Winnipeg'),
+('1807274', 'America/Winnipeg'),
+('1807467', 'America/Winnipeg'),
+('1807468', 'America/Winnipeg'),
+('1807482', 'America/Winnipeg'),
+('1807548', 'America/Winnipeg'),
+('1807727', 'America/Winnipeg'),
+('1807737', 'America/Winnipeg'),
+('1807934', 'America/Winnipeg'),
+('1808', 'Pacific/Honolulu'),
+('1809', 'America/Santo_Domingo'),
+('1810', 'America/New_York'),
+('1812', 'America/New_York America/Chicago America/Denver America/Phoenix America/Los_Angeles America/Anchorage America/Adak Pacific/Honolulu'),
+('1812385', 'America/Chicago'),
+('1812386', 'America/Chicago'),
+('1812401', 'America/Chicago'),
+('1812402', 'America/Chicago'),
+('181242', 'America/Chicago'),
+('1812435', 'America/Chicago'),
+('1812437', 'America/Chicago'),
+('1812450', 'America/Chicago'),
+('1812464', 'America/Chicago'),
+('181247', 'America/Chicago'),
+('1812485', 'America/Chicago'),
+('1812490', 'America/Chicago'),
+('1812491', 'America/Chicago'),
+('1812547', 'America/Chicago'),
+('1812618', 'America/Chicago'),
+('1812649', 'America/Chicago'),
+('1812682', 'America/Chicago'),
+('1812749', 'America/Chicago'),
+('1812753', 'America/Chicago'),
+('1812768', 'America/Chicago'),
+('1812838', 'America/Chicago'),
+('1812842', 'America/Chicago'),
+('1812853', 'America/Chicago'),
+('1812858', 'America/Chicago'),
+('1812867', 'America/Chicago'),
+('1812874', 'America/Chicago'),
+('1812897', 'America/Chicago'),
+('1812925', 'America/Chicago'),
+('1812937', 'America/Chicago'),
+('1812962', 'America/Chicago'),
+('1812963', 'America/Chicago'),
+('1812985', 'America/Chicago'),
+('1813', 'America/New_York'),
+('1814', 'America/New_York'),
+('1815', 'America/Chicago'),
+('1816', 'America/Chicago'),
+('1817', 'America/Chicago'),
+('1818', 'America/Los_Angeles'),
+('1819', 'America/Toronto'),
+('1820', 'America/Los_Angeles'),
+('1821', 'America/New_York'),
+('1825', 'America/Edmonton'),
+('1826', 'America/New_York'),
+('1828', 'America/New_York'),
+('1829', 'America/Santo_Domingo'),
+('1830', 'America/Chicago'),
+('1831', 'America/Los_Angeles'),
+('1832', 'America/Chicago'),
+('1835', 'America/New_York'),
+('1838', 'America/New_York'),
+('1839', 'America/New_York'),
+('1840', 'America/Los_Angeles'),
+('1843', 'America/New_York'),
+('1845', 'America/New_York'),
+('1847', 'America/Chicago'),
+('1848', 'America/New_York'),
+('1849', 'America/Santo_Domingo'),
+('1850', 'America/New_York America/Chicago America/Denver America/Phoenix America/Los_Angeles America/Anchorage America/Adak Pacific/Honolulu'),
+('1850200', 'America/Chicago'),
+('1850206', 'America/Chicago'),
+('1850208', 'America/Chicago'),
+('1850213', 'America/Chicago'),
+('1850215', 'America/Chicago'),
+('1850217', 'America/Chicago'),
+('1850218', 'America/Chicago'),
+('1850221', 'America/Chicago'),
+('1850225', 'America/Chicago'),
+('1850226', 'America/Chicago'),
+('1850227', 'America/Chicago'),
+('1850229', 'America/Chicago'),
+('185023', 'America/Chicago'),
+('1850240', 'America/Chicago'),
+('1850243', 'America/Chicago'),
+('1850244', 'America/Chicago'),
+('1850248', 'America/Chicago'),
+('1850249', 'America/Chicago'),
+('1850250', 'America/Chicago'),
+('1850256', 'America/Chicago'),
+('1850258', 'America/Chicago'),
+('1850259', 'America/Chicago'),
+('1850261', 'America/Chicago'),
+('1850263', 'America/Chicago'),
+('1850265', 'America/Chicago'),
+('1850267', 'America/Chicago'),
+('1850269', 'America/Chicago'),
+('1850271', 'America/Chicago'),
+('1850276', 'America/Chicago'),
+('1850279', 'America/Chicago'),
+('1850291', 'America/Chicago'),
+('1850292', 'America/Chicago'),
+('1850301', 'America/Chicago'),
+('1850306', 'America/Chicago'),
+('1850314', 'America/Chicago'),
+('1850315', 'America/Chicago'),
+('1850319', 'America/Chicago'),
+('1850324', 'America/Chicago'),
+('1850327', 'America/Chicago'),
+('1850332', 'America/Chicago'),
+('1850341', 'America/Chicago'),
+('1850361', 'America/Chicago'),
+('1850362', 'America/Chicago'),
+('1850368', 'America/Chicago'),
+('1850376', 'America/Chicago'),
+('1850377', 'America/Chicago'),
+('1850380', 'America/Chicago'),
+('1850384', 'America/Chicago'),
+('1850387', 'America/Chicago'),
+('1850393', 'America/Chicago'),
+('1850396', 'America/Chicago'),
+('1850398', 'America/Chicago'),
+('1850416', 'America/Chicago'),
+('1850417', 'America/Chicago'),
+('1850420', 'America/Chicago'),
+('1850423', 'America/Chicago'),
+('1850424', 'America/Chicago'),
+('1850429', 'America/Chicago'),
+('185043', 'America/Chicago'),
+('1850444', 'America/Chicago'),
+('185045', 'America/Chicago'),
+('1850460', 'America/Chicago'),
+('1850462', 'America/Chicago'),
+('1850466', 'America/Chicago'),
+('1850469', 'America/Chicago'),
+('185047', 'America/Chicago'),
+('1850481', 'America/Chicago'),
+('1850482', 'America/Chicago'),
+('1850484', 'America/Chicago'),
+('1850492', 'America/Chicago'),
+('1850494', 'America/Chicago'),
+('1850496', 'America/Chicago'),
+('1850497', 'America/Chicago'),
+('1850499', 'America/Chicago'),
+('1850501', 'America/Chicago'),
+('1850502', 'America/Chicago'),
+('1850505', 'America/Chicago'),
+('1850516', 'America/Chicago'),
+('1850522', 'America/Chicago'),
+('1850525', 'America/Chicago'),
+('1850526', 'America/Chicago'),
+('1850527', 'America/Chicago'),
+('1850529', 'America/Chicago'),
+('1850535', 'America/Chicago'),
+('1850537', 'America/Chicago'),
+('1850543', 'America/Chicago'),
+('1850547', 'America/Chicago'),
+('1850572', 'America/Chicago'),
+('1850581', 'America/Chicago'),
+('1850585', 'America/Chicago'),
+('1850586', 'America/Chicago'),
+('1850587', 'America/Chicago'),
+('1850588', 'America/Chicago'),
+('1850592', 'America/Chicago'),
+('1850593', 'America/Chicago'),
+('1850595', 'America/Chicago'),
+('1850596', 'America/Chicago'),
+('1850607', 'America/Chicago'),
+('1850622', 'America/Chicago'),
+('1850623', 'America/Chicago'),
+('1850624', 'America/Chicago'),
+('1850626', 'America/Chicago'),
+('1850637', 'America/Chicago'),
+('1850638', 'America/Chicago'),
+('1850639', 'America/Chicago'),
+('1850640', 'America/Chicago'),
+('1850650', 'America/Chicago'),
+('1850651', 'America/Chicago'),
+('1850654', 'America/Chicago'),
+('1850659', 'America/Chicago'),
+('1850664', 'America/Chicago'),
+('1850674', 'America/Chicago'),
+('1850675', 'America/Chicago'),
+('1850677', 'America/Chicago'),
+('1850678', 'America/Chicago'),
+('185068', 'America/Chicago'),
+('1850696', 'America/Chicago'),
+('1850699', 'America/Chicago'),
+('1850708', 'America/Chicago'),
+('1850712', 'America/Chicago'),
+('1850722', 'America/Chicago'),
+('1850723', 'America/Chicago'),
+('1850729', 'America/Chicago'),
+('1850733', 'America/Chicago'),
+('1850747', 'America/Chicago'),
+('1850748', 'America/Chicago'),
+('1850763', 'America/Chicago'),
+('1850769', 'America/Chicago'),
+('1850784', 'America/Chicago'),
+('1850785', 'America/Chicago'),
+('1850791', 'America/Chicago'),
+('1850796', 'America/Chicago'),
+('1850797', 'America/Chicago'),
+('1850814', 'America/Chicago'),
+('1850819', 'America/Chicago'),
+('1850830', 'America/Chicago'),
+('1850832', 'America/Chicago'),
+('1850833', 'America/Chicago'),
+('1850835', 'America/Chicago'),
+('1850837', 'America/Chicago'),
+('1850855', 'America/Chicago'),
+('1850857', 'America/Chicago'),
+('185086', 'America/Chicago'),
+('1850871', 'America/Chicago'),
+('1850872', 'America/Chicago'),
+('1850874', 'America/Chicago'),
+('1850883', 'America/Chicago'),
+('1850890', 'America/Chicago'),
+('1850892', 'America/Chicago'),
+('1850897', 'America/Chicago'),
+('1850898', 'America/Chicago'),
+('1850912', 'America/Chicago'),
+('1850913', 'America/Chicago'),
+('1850914', 'America/Chicago'),
+('1850916', 'America/Chicago'),
+('1850932', 'America/Chicago'),
+('1850934', 'America/Chicago'),
+('1850936', 'America/Chicago'),
+('1850937', 'America/Chicago'),
+('1850939', 'America/Chicago'),
+('1850941', 'America/Chicago'),
+('1850944', 'America/Chicago'),
+('1850951', 'America/Chicago'),
+('1850968', 'America/Chicago'),
+('1850969', 'America/Chicago'),
+('1850972', 'America/Chicago'),
+('1850974', 'America/Chicago'),
+('1850981', 'America/Chicago'),
+('1850982', 'America/Chicago'),
+('1850983', 'America/Chicago'),
+('1850994', 'America/Chicago'),
+('1850995', 'America/Chicago'),
+('1854', 'America/New_York'),
+('1856', 'America/New_York'),
+('1857', 'America/New_York'),
+('1858', 'America/Los_Angeles'),
+('1859', 'America/New_York'),
+('1860', 'America/New_York'),
+('1862', 'America/New_York'),
+('1863', 'America/New_York'),
+('1864', 'America/New_York'),
+('1865', 'America/New_York'),
+('1867', 'America/Fort_Nelson America/St_Johns America/Halifax America/Blanc-Sablon America/Toronto America/Atikokan America/Winnipeg America/Regina America/Edmonton America/Vancouver'),
+('1867334', 'America/Vancouver'),
+('1867393', 'America/Vancouver'),
+('1867456', 'America/Vancouver'),
+('1867536', 'America/Vancouver'),
+('1867587', 'America/Edmonton'),
+('1867633', 'America/Vancouver'),
+('1867645', 'America/Winnipeg'),
+('1867667', 'America/Vancouver'),
+('1867668', 'America/Vancouver'),
+('1867669', 'America/Edmonton'),
+('1867695', 'America/Edmonton'),
+('1867777', 'America/Edmonton'),
+('1867872', 'America/Edmonton'),
+('1867873', 'America/Edmonton'),
+('1867874', 'America/Edmonton'),
+('1867920', 'America/Edmonton'),
+('1867979', 'America/Toronto'),
+('1867983', 'America/Edmonton'),
+('1867993', 'America/Vancouver'),
+('1868', 'America/Port_of_Spain'),
+('1869', 'America/St_Kitts'),
+('1870', 'America/Chicago'),
+('1872', 'America/Chicago'),
+('1873', 'America/Toronto'),
+('1876', 'America/Jamaica'),
+('1878', 'America/New_York'),
+('1879', 'America/Puerto_Rico America/St_Johns'),
+('1901', 'America/Chicago'),
+('1902', 'America/Halifax'),
+('1903', 'America/Chicago'),
+('1904', 'America/New_York'),
+('1905', 'America/Toronto'),
+('1906', 'America/New_York America/Chicago America/Denver America/Phoenix America/Los_Angeles America/Anchorage America/Adak Pacific/Honolulu'),
+('1906265', 'America/Chicago'),
+('1906563', 'America/Chicago'),
+('1906663', 'America/Chicago'),
+('1906753', 'America/Chicago'),
+('1906774', 'America/Chicago'),
+('1906776', 'America/Chicago'),
+('1906779', 'America/Chicago'),
+('1906828', 'America/Chicago'),
+('1906863', 'America/Chicago'),
+('1906864', 'America/Chicago'),
+('1906875', 'America/Chicago'),
+('1906932', 'America/Chicago'),
+('1907', 'America/Adak America/Anchorage'),
+('1907209', 'America/Juneau'),
+('1907212', 'America/Juneau'),
+('190722', 'America/Juneau'),
+('1907230', 'America/Juneau'),
+('1907232', 'America/Juneau'),
+('1907235', 'America/Juneau'),
+('190724', 'America/Juneau'),
+('1907250', 'America/Juneau'),
+('1907252', 'America/Juneau'),
+('1907257', 'America/Juneau'),
+('1907258', 'America/Juneau'),
+('1907260', 'America/Juneau'),
+('1907262', 'America/Juneau'),
+('1907264', 'America/Juneau'),
+('1907269', 'America/Juneau'),
+('190727', 'America/Juneau'),
+('1907283', 'America/Juneau'),
+('1907299', 'America/Juneau'),
+('1907301', 'America/Juneau'),
+('1907306', 'America/Juneau'),
+('1907317', 'America/Juneau'),
+('190733', 'America/Juneau'),
+('1907343', 'America/Juneau'),
+('1907344', 'America/Juneau'),
+('1907345', 'America/Juneau'),
+('1907346', 'America/Juneau'),
+('1907349', 'America/Juneau'),
+('1907350', 'America/Juneau'),
+('1907351', 'America/Juneau'),
+('1907352', 'America/Juneau'),
+('1907357', 'America/Juneau'),
+('1907360', 'America/Juneau'),
+('1907373', 'America/Juneau'),
+('1907374', 'America/Juneau'),
+('1907375', 'America/Juneau'),
+('1907376', 'America/Juneau'),
+('1907378', 'America/Juneau'),
+('1907388', 'America/Juneau'),
+('1907424', 'America/Juneau'),
+('1907442', 'America/Juneau'),
+('1907443', 'America/Juneau'),
+('190745', 'America/Juneau'),
+('1907463', 'America/Juneau'),
+('1907465', 'America/Juneau'),
+('1907474', 'America/Juneau'),
+('1907479', 'America/Juneau'),
+('1907486', 'America/Juneau'),
+('1907487', 'America/Juneau'),
+('1907488', 'America/Juneau'),
+('1907490', 'America/Juneau'),
+('1907495', 'America/Juneau'),
+('1907522', 'America/Juneau'),
+('1907523', 'America/Juneau'),
+('1907543', 'America/Juneau'),
+('1907561', 'America/Juneau'),
+('1907562', 'America/Juneau'),
+('1907563', 'America/Juneau'),
+('1907567', 'America/Juneau'),
+('1907569', 'America/Juneau'),
+('1907580', 'America/Juneau'),
+('1907581', 'Pacific/Honolulu'),
+('1907586', 'America/Juneau'),
+('1907622', 'America/Juneau'),
+('1907631', 'America/Juneau'),
+('1907644', 'America/Juneau'),
+('1907646', 'America/Juneau'),
+('1907677', 'America/Juneau'),
+('1907683', 'America/Juneau'),
+('1907688', 'America/Juneau'),
+('1907694', 'America/Juneau'),
+('1907696', 'America/Juneau'),
+('1907714', 'America/Juneau'),
+('1907723', 'America/Juneau'),
+('1907727', 'America/Juneau'),
+('1907729', 'America/Juneau'),
+('1907733', 'America/Juneau'),
+('1907742', 'America/Juneau'),
+('1907743', 'America/Juneau'),
+('1907745', 'America/Juneau'),
+('1907746', 'America/Juneau'),
+('1907747', 'America/Juneau'),
+('1907766', 'America/Juneau'),
+('1907770', 'America/Juneau'),
+('1907772', 'America/Juneau'),
+('1907776', 'America/Juneau'),
+('1907780', 'America/Juneau'),
+('1907783', 'America/Juneau'),
+('1907786', 'America/Juneau'),
+('1907789', 'America/Juneau'),
+('1907790', 'America/Juneau'),
+('1907822', 'America/Juneau'),
+('1907826', 'America/Juneau'),
+('1907830', 'America/Juneau'),
+('1907835', 'America/Juneau'),
+('1907841', 'America/Juneau'),
+('1907842', 'America/Juneau'),
+('1907852', 'America/Juneau'),
+('1907868', 'America/Juneau'),
+('1907874', 'America/Juneau'),
+('1907883', 'America/Juneau'),
+('1907892', 'America/Juneau'),
+('1907895', 'America/Juneau'),
+('1907929', 'America/Juneau'),
+('1907966', 'America/Juneau'),
+('1907983', 'America/Juneau'),
+('1908', 'America/New_York'),
+('1909', 'America/Los_Angeles'),
+('1910', 'America/New_York'),
+('1912', 'America/New_York'),
+('1913', 'America/Chicago'),
+('1914', 'America/New_York'),
+('1915', 'America/Denver'),
+('1916', 'America/Los_Angeles'),
+('1917', 'America/New_York'),
+('1918', 'America/Chicago'),
+('1919', 'America/New_York'),
+('1920', 'America/Chicago'),
+('1925', 'America/Los_Angeles'),
+('1928', 'America/Phoenix'),
+('1928283', 'America/Denver America/Phoenix'),
+('1928672', 'America/Denver America/Phoenix'),
+('1928673', 'America/Denver America/Phoenix'),
+('1928674', 'America/Denver America/Phoenix'),
+('1928677', 'America/Denver America/Phoenix'),
+('1928686', 'America/Denver America/Phoenix'),
+('1928697', 'America/Denver America/Phoenix'),
+('1928698', 'America/Denver America/Phoenix'),
+('1928724', 'America/Denver America/Phoenix'),
+('1928725', 'America/Denver America/Phoenix'),
+('1928728', 'America/Denver America/Phoenix'),
+('1928729', 'America/Denver America/Phoenix'),
+('1928755', 'America/Denver America/Phoenix'),
+('1928781', 'America/Denver America/Phoenix'),
+('1928787', 'America/Denver America/Phoenix'),
+('1928871', 'America/Denver America/Phoenix'),
+('1929', 'America/New_York'),
+('1930', 'America/New_York'),
+('1931', 'America/Chicago'),
+('1934', 'America/New_York'),
+('1936', 'America/Chicago'),
+('1937', 'America/New_York'),
+('1938', 'America/Chicago'),
+('1939', 'America/Puerto_Rico'),
+('1940', 'America/Chicago'),
+('1941', 'America/New_York'),
+('1942', 'America/Toronto'),
+('1943', 'America/New_York'),
+('1945', 'America/Chicago'),
+('1947', 'America/New_York'),
+('1948', 'America/New_York'),
+('1949', 'America/Los_Angeles'),
+('1951', 'America/Los_Angeles'),
+('1952', 'America/Chicago'),
+('1954', 'America/New_York'),
+('1956', 'America/Chicago'),
+('1959', 'America/New_York'),
+('1970', 'America/Denver'),
+('1971', 'America/Los_Angeles'),
+('1972', 'America/Chicago'),
+('1973', 'America/New_York'),
+('1975', 'America/Chicago'),
+('1978', 'America/New_York'),
+('1979', 'America/Chicago'),
+('1980', 'America/New_York'),
+('1983', 'America/Denver'),
+('1984', 'America/New_York'),
+('1985', 'America/Chicago'),
+('1986', 'America/Boise America/Los_Angeles'),
+('1989', 'America/New_York'),
+('2431', 'Africa/Kinshasa'),
+('2432', 'Africa/Lubumbashi'),
+('2433', 'Africa/Kinshasa'),
+('2434', 'Africa/Kinshasa'),
+('2435', 'Africa/Kinshasa'),
+('2436', 'Africa/Kinshasa'),
+('2438', 'Africa/Kinshasa Africa/Lubumbashi'),
+('2439', 'Africa/Kinshasa Africa/Lubumbashi'),
+('2991', 'America/Godthab'),
+('2992', 'America/Godthab America/Danmarkshavn America/Scoresbysund America/Thule'),
+('2993', 'America/Godthab America/Danmarkshavn America/Scoresbysund America/Thule'),
+('2994', 'America/Godthab America/Danmarkshavn America/Scoresbysund America/Thule'),
+('2995', 'America/Godthab America/Danmarkshavn America/Scoresbysund America/Thule'),
+('2996', 'America/Godthab'),
+('2998', 'America/Godthab America/Danmarkshavn America/Scoresbysund America/Thule'),
+('2999', 'America/Godthab America/Danmarkshavn America/Scoresbysund America/Thule'),
+('29997', 'America/Thule'),
+('29999', 'America/Scoresbysund'),
+('344', 'Europe/Madrid'),
+('345', 'Europe/Madrid Atlantic/Canary'),
+('346', 'Europe/Madrid Atlantic/Canary'),
+('347', 'Europe/Madrid Atlantic/Canary'),
+('348', 'Europe/Madrid Atlantic/Canary'),
+('34822', 'Atlantic/Canary'),
+('34827', 'Atlantic/Canary'),
+('34828', 'Atlantic/Canary'),
+('349', 'Europe/Madrid Atlantic/Canary'),
+('34922', 'Atlantic/Canary'),
+('34928', 'Atlantic/Canary'),
+('3511', 'Atlantic/Azores Europe/Lisbon'),
+('3512', 'Europe/Lisbon Atlantic/Azores'),
+('351292', 'Atlantic/Azores'),
+('351295', 'Atlantic/Azores'),
+('351296', 'Atlantic/Azores'),
+('3513', 'Atlantic/Azores Europe/Lisbon'),
+('3516', 'Atlantic/Azores Europe/Lisbon'),
+('3517', 'Atlantic/Azores Europe/Lisbon'),
+('3518', 'Atlantic/Azores Europe/Lisbon'),
+('3519', 'Atlantic/Azores Europe/Lisbon'),
+('522', 'America/Mexico_City America/Cancun America/Matamoros America/Ciudad_Juarez America/Mazatlan America/Tijuana'),
+('52200', 'America/Mexico_City America/Tijuana'),
+('52201', 'America/Mexico_City America/New_York'),
+('523', 'America/Mexico_City America/Cancun America/Matamoros America/Ciudad_Juarez America/Mazatlan America/Tijuana'),
+('52311', 'America/Mazatlan'),
+('52319', 'America/Mazatlan'),
+('52323', 'America/Mazatlan'),
+('52324', 'America/Mazatlan'),
+('52325', 'America/Mazatlan'),
+('52327', 'America/Mazatlan'),
+('52389', 'America/Mazatlan'),
+('524', 'America/Mexico_City'),
+('525', 'America/Mexico_City'),
+('52612', 'America/Mazatlan'),
+('52613', 'America/Mazatlan'),
+('52614', 'America/Mazatlan'),
+('52615', 'America/Mazatlan'),
+('52616', 'America/Tijuana'),
+('52618', 'America/Mexico_City'),
+('5262', 'America/Mazatlan America/Mexico_City America/Cancun America/Matamoros America/Ciudad_Juarez America/Tijuana'),
+('52626', 'America/Ojinaga'),
+('5263', 'America/Mazatlan'),
+('5264', 'America/Mazatlan America/Mexico_City America/Cancun America/Matamoros America/Ciudad_Juarez America/Tijuana'),
+('52646', 'America/Tijuana'),
+('52649', 'America/Mazatlan America/Mexico_City'),
+('52651', 'America/Mazatlan'),
+('52652', 'America/Mazatlan'),
+('52653', 'America/Mazatlan'),
+('52656', 'America/Ciudad_Juarez'),
+('52657', 'America/Mazatlan'),
+('52658', 'America/Tijuana'),
+('52659', 'America/Mazatlan'),
+('52660', 'America/Mazatlan'),
+('52661', 'America/Tijuana'),
+('52662', 'America/Mazatlan'),
+('52663', 'America/Mexico_City'),
+('52664', 'America/Tijuana'),
+('52665', 'America/Tijuana'),
+('52667', 'America/Mazatlan'),
+('52668', 'America/Mazatlan'),
+('52669', 'America/Mazatlan'),
+('52671', 'America/Mexico_City'),
+('52672', 'America/Mazatlan'),
+('52673', 'America/Mazatlan'),
+('52674', 'America/Mexico_City'),
+('52675', 'America/Mexico_City'),
+('52676', 'America/Mexico_City'),
+('52677', 'America/Mexico_City'),
+('52686', 'America/Tijuana'),
+('52687', 'America/Mazatlan'),
+('5269', 'America/Mazatlan'),
+('527', 'America/Mexico_City'),
+('528', 'America/Mexico_City America/Cancun America/Matamoros America/Ciudad_Juarez America/Mazatlan America/Tijuana'),
+('52867', 'America/Matamoros'),
+('52877', 'America/Matamoros'),
+('52878', 'America/Matamoros'),
+('52894', 'America/Matamoros'),
+('52899', 'America/Matamoros'),
+('529', 'America/Mexico_City America/Cancun America/Matamoros America/Ciudad_Juarez America/Mazatlan America/Tijuana'),
+('52983', 'America/Cancun'),
+('52984', 'America/Cancun'),
+('52987', 'America/Cancun'),
+('52998', 'America/Cancun'),
+('551', 'America/Sao_Paulo'),
+('552', 'America/Sao_Paulo'),
+('553', 'America/Sao_Paulo America/Noronha America/Campo_Grande America/Eirunepe'),
+('554', 'America/Sao_Paulo'),
+('5550', 'America/Sao_Paulo America/Noronha America/Campo_Grande America/Eirunepe'),
+('5551', 'America/Sao_Paulo'),
+('5553', 'America/Sao_Paulo'),
+('5554', 'America/Sao_Paulo'),
+('5555', 'America/Sao_Paulo'),
+('55553682', 'America/Manaus'),
+('5561', 'America/Sao_Paulo'),
+('5562', 'America/Sao_Paulo'),
+('5563', 'America/Sao_Paulo'),
+('5564', 'America/Sao_Paulo'),
+('5565', 'America/Manaus'),
+('5566', 'America/Manaus'),
+('5567', 'America/Manaus'),
+('55673480', 'America/Sao_Paulo'),
+('5568', 'America/Rio_Branco'),
+('5569', 'America/Manaus'),
+('55693527', 'America/Sao_Paulo'),
+('557', 'America/Sao_Paulo'),
+('558', 'America/Sao_Paulo'),
+('55812', 'America/Noronha'),
+('5581300', 'America/Noronha'),
+('55813013', 'America/Noronha'),
+('55813016', 'America/Noronha'),
+('55813017', 'America/Noronha'),
+('55813018', 'America/Noronha'),
+('55813022', 'America/Noronha'),
+('55813024', 'America/Noronha'),
+('55813027', 'America/Noronha'),
+('55813029', 'America/Noronha'),
+('55813042', 'America/Noronha'),
+('55813043', 'America/Noronha'),
+('55813044', 'America/Noronha'),
+('55813047', 'America/Noronha'),
+('55813054', 'America/Noronha'),
+('55813056', 'America/Noronha'),
+('55813057', 'America/Noronha'),
+('55813058', 'America/Noronha'),
+('5581306', 'America/Noronha'),
+('55813070', 'America/Noronha'),
+('55813085', 'America/Noronha'),
+('55813098', 'America/Noronha'),
+('558131', 'America/Noronha'),
+('55813200', 'America/Noronha'),
+('55813206', 'America/Noronha'),
+('55813208', 'America/Noronha'),
+('55813209', 'America/Noronha'),
+('55813210', 'America/Noronha'),
+('55813211', 'America/Noronha'),
+('55813215', 'America/Noronha'),
+('55813218', 'America/Noronha'),
+('55813219', 'America/Noronha'),
+('55813220', 'America/Noronha'),
+('5581323', 'America/Noronha'),
+('55813240', 'America/Noronha'),
+('55813245', 'America/Noronha'),
+('55813246', 'America/Noronha'),
+('55813247', 'America/Noronha'),
+('55813248', 'America/Noronha'),
+('55813250', 'America/Noronha'),
+('55813258', 'America/Noronha'),
+('55813259', 'America/Noronha'),
+('55813260', 'America/Noronha'),
+('55813261', 'America/Noronha'),
+('55813262', 'America/Noronha'),
+('55813263', 'America/Noronha'),
+('5581327', 'America/Noronha'),
+('5581328', 'America/Noronha'),
+('5581329', 'America/Noronha'),
+('55813300', 'America/Noronha'),
+('55813306', 'America/Noronha'),
+('55813307', 'America/Noronha'),
+('55813308', 'America/Noronha'),
+('55813309', 'America/Noronha'),
+('55813310', 'America/Noronha'),
+('55813313', 'America/Noronha'),
+('55813315', 'America/Noronha'),
+('55813321', 'America/Noronha'),
+('55813324', 'America/Noronha'),
+('55813329', 'America/Noronha'),
+('5581333', 'America/Noronha'),
+('55813340', 'America/Noronha'),
+('55813346', 'America/Noronha'),
+('55813347', 'America/Noronha'),
+('55813348', 'America/Noronha'),
+('55813349', 'America/Noronha'),
+('5581335', 'America/Noronha'),
+('5581336', 'America/Noronha'),
+('55813370', 'America/Noronha'),
+('55813373', 'America/Noronha'),
+('55813374', 'America/Noronha'),
+('5581338', 'America/Noronha'),
+('5581339', 'America/Noronha'),
+('5581340', 'America/Noronha'),
+('55813410', 'America/Noronha'),
+('55813415', 'America/Noronha'),
+('55813417', 'America/Noronha'),
+('55813418', 'America/Noronha'),
+('55813420', 'America/Noronha'),
+('55813430', 'America/Noronha'),
+('55813440', 'America/Noronha'),
+('55813450', 'America/Noronha'),
+('55813460', 'America/Noronha'),
+('55813470', 'America/Noronha'),
+('55813480', 'America/Noronha'),
+('55813485', 'America/Noronha'),
+('55813488', 'America/Noronha'),
+('55813489', 'America/Noronha'),
+('55813490', 'America/Noronha'),
+('55813496', 'America/Noronha'),
+('558135', 'America/Noronha'),
+('5581360', 'America/Noronha'),
+('5581361', 'America/Noronha'),
+('55813620', 'America/Noronha'),
+('55813623', 'America/Noronha'),
+('55813630', 'America/Noronha'),
+('55813632', 'America/Noronha'),
+('55813640', 'America/Noronha'),
+('55813650', 'America/Noronha'),
+('55813659', 'America/Noronha'),
+('5581366', 'America/Noronha'),
+('55813670', 'America/Noronha'),
+('55813672', 'America/Noronha'),
+('55813674', 'America/Noronha'),
+('55813677', 'America/Noronha'),
+('55813680', 'America/Noronha'),
+('55813690', 'America/Noronha'),
+('55813696', 'America/Noronha'),
+('55813697', 'America/Noronha'),
+('55813698', 'America/Noronha'),
+('558137', 'America/Noronha'),
+('558138', 'America/Noronha'),
+('558139', 'America/Noronha'),
+('55814', 'America/Noronha'),
+('55815', 'America/Noronha'),
+('55817', 'America/Noronha'),
+('55819', 'America/Noronha'),
+('559', 'America/Manaus America/Noronha America/Belem America/Eirunepe'),
+('5590', 'America/Sao_Paulo America/Noronha America/Campo_Grande America/Eirunepe'),
+('55912121', 'America/Sao_Paulo'),
+('55912122', 'America/Sao_Paulo'),
+('55912123', 'America/Sao_Paulo'),
+('55912992', 'America/Sao_Paulo'),
+('55913004', 'America/Sao_Paulo'),
+('5591301', 'America/Sao_Paulo'),
+('55913028', 'America/Sao_Paulo'),
+('55913031', 'America/Sao_Paulo'),
+('55913032', 'America/Sao_Paulo'),
+('55913033', 'America/Sao_Paulo'),
+('55913038', 'America/Sao_Paulo'),
+('55913039', 'America/Sao_Paulo'),
+('55913072', 'America/Sao_Paulo'),
+('55913073', 'America/Sao_Paulo'),
+('55913075', 'America/Sao_Paulo'),
+('5591308', 'America/Sao_Paulo'),
+('5591311', 'America/Sao_Paulo'),
+('55913120', 'America/Sao_Paulo'),
+('55913121', 'America/Sao_Paulo'),
+('55913131', 'America/Sao_Paulo'),
+('55913181', 'America/Sao_Paulo'),
+('55913182', 'America/Sao_Paulo'),
+('55913184', 'America/Sao_Paulo'),
+('55913194', 'America/Sao_Paulo'),
+('55913199', 'America/Sao_Paulo'),
+('559132', 'America/Sao_Paulo'),
+('55913311', 'America/Sao_Paulo'),
+('55913321', 'America/Sao_Paulo'),
+('55913322', 'America/Sao_Paulo'),
+('55913323', 'America/Sao_Paulo'),
+('5591334', 'America/Sao_Paulo'),
+('55913351', 'America/Sao_Paulo'),
+('55913352', 'America/Sao_Paulo'),
+('55913353', 'America/Sao_Paulo'),
+('55913355', 'America/Sao_Paulo'),
+('55913366', 'America/Sao_Paulo'),
+('55913397', 'America/Sao_Paulo'),
+('55913411', 'America/Sao_Paulo'),
+('55913412', 'America/Sao_Paulo'),
+('55913423', 'America/Sao_Paulo'),
+('55913425', 'America/Sao_Paulo'),
+('55913429', 'America/Sao_Paulo'),
+('55913434', 'America/Sao_Paulo'),
+('5591344', 'America/Sao_Paulo'),
+('55913456', 'America/Sao_Paulo'),
+('5591346', 'America/Sao_Paulo'),
+('55913481', 'America/Sao_Paulo'),
+('55913482', 'America/Sao_Paulo'),
+('55913483', 'America/Sao_Paulo'),
+('55913484', 'America/Sao_Paulo'),
+('55913485', 'America/Sao_Paulo'),
+('55913494', 'America/Sao_Paulo'),
+('55913521', 'America/Sao_Paulo'),
+('55913556', 'America/Sao_Paulo'),
+('55913605', 'America/Sao_Paulo'),
+('55913606', 'America/Sao_Paulo'),
+('55913617', 'America/Sao_Paulo'),
+('55913621', 'America/Sao_Paulo'),
+('55913633', 'America/Sao_Paulo'),
+('55913636', 'America/Sao_Paulo'),
+('55913637', 'America/Sao_Paulo'),
+('55913658', 'America/Sao_Paulo'),
+('55913661', 'America/Sao_Paulo'),
+('55913662', 'America/Sao_Paulo'),
+('55913665', 'America/Sao_Paulo'),
+('55913692', 'America/Sao_Paulo'),
+('55913694', 'America/Sao_Paulo'),
+('55913711', 'America/Sao_Paulo'),
+('55913712', 'America/Sao_Paulo'),
+('5591372', 'America/Sao_Paulo'),
+('5591373', 'America/Sao_Paulo'),
+('55913741', 'America/Sao_Paulo'),
+('55913744', 'America/Sao_Paulo'),
+('55913746', 'America/Sao_Paulo'),
+('5591375', 'America/Sao_Paulo'),
+('55913764', 'America/Sao_Paulo'),
+('55913765', 'America/Sao_Paulo'),
+('55913767', 'America/Sao_Paulo'),
+('5591377', 'America/Sao_Paulo'),
+('55913781', 'America/Sao_Paulo'),
+('55913783', 'America/Sao_Paulo'),
+('55913784', 'America/Sao_Paulo'),
+('55913795', 'America/Sao_Paulo'),
+('55913796', 'America/Sao_Paulo'),
+('55913798', 'America/Sao_Paulo'),
+('55913802', 'America/Sao_Paulo'),
+('55913803', 'America/Sao_Paulo'),
+('55913809', 'America/Sao_Paulo'),
+('55913811', 'America/Sao_Paulo'),
+('55913812', 'America/Sao_Paulo'),
+('55913817', 'America/Sao_Paulo'),
+('55913821', 'America/Sao_Paulo'),
+('55913822', 'America/Sao_Paulo'),
+('55913823', 'America/Sao_Paulo'),
+('55913829', 'America/Sao_Paulo'),
+('5591400', 'America/Sao_Paulo'),
+('55914040', 'America/Sao_Paulo'),
+('55914042', 'America/Sao_Paulo'),
+('55914103', 'America/Sao_Paulo'),
+('55914104', 'America/Sao_Paulo'),
+('55914107', 'America/Sao_Paulo'),
+('55914141', 'America/Sao_Paulo'),
+('559198', 'America/Sao_Paulo'),
+('5591991', 'America/Sao_Paulo'),
+('5591992', 'America/Sao_Paulo'),
+('5591993', 'America/Sao_Paulo'),
+('55919960', 'America/Sao_Paulo'),
+('55919961', 'America/Sao_Paulo'),
+('55919962', 'America/Sao_Paulo'),
+('55919963', 'America/Sao_Paulo'),
+('55919964', 'America/Sao_Paulo'),
+('5591998', 'America/Sao_Paulo'),
+('5591999', 'America/Sao_Paulo'),
+('55925009', 'America/Sao_Paulo'),
+('55932101', 'America/Sao_Paulo'),
+('55932122', 'America/Sao_Paulo'),
+('55933016', 'America/Sao_Paulo'),
+('55933017', 'America/Sao_Paulo'),
+('55933062', 'America/Sao_Paulo'),
+('55933063', 'America/Sao_Paulo'),
+('55933064', 'America/Sao_Paulo'),
+('55933067', 'America/Sao_Paulo'),
+('55933222', 'America/Sao_Paulo'),
+('55933502', 'America/Sao_Paulo'),
+('55933505', 'America/Sao_Paulo'),
+('55933512', 'America/Sao_Paulo'),
+('55933514', 'America/Sao_Paulo'),
+('55933515', 'America/Sao_Paulo'),
+('55933517', 'America/Sao_Paulo'),
+('55933518', 'America/Sao_Paulo'),
+('5593352', 'America/Sao_Paulo'),
+('5593353', 'America/Sao_Paulo'),
+('5593354', 'America/Sao_Paulo'),
+('55933552', 'America/Sao_Paulo'),
+('55933557', 'America/Sao_Paulo'),
+('55933558', 'America/Sao_Paulo'),
+('55933559', 'America/Sao_Paulo'),
+('55933563', 'America/Sao_Paulo'),
+('55933574', 'America/Sao_Paulo'),
+('55933582', 'America/Sao_Paulo'),
+('55933589', 'America/Sao_Paulo'),
+('55933593', 'America/Sao_Paulo'),
+('55933596', 'America/Sao_Paulo'),
+('55933597', 'America/Sao_Paulo'),
+('55933598', 'America/Sao_Paulo'),
+('55933735', 'America/Sao_Paulo'),
+('55933736', 'America/Sao_Paulo'),
+('55933737', 'America/Sao_Paulo'),
+('55933793', 'America/Sao_Paulo'),
+('55939810', 'America/Sao_Paulo'),
+('55939811', 'America/Sao_Paulo'),
+('55939812', 'America/Sao_Paulo'),
+('55939813', 'America/Sao_Paulo'),
+('55939840', 'America/Sao_Paulo'),
+('55939841', 'America/Sao_Paulo'),
+('55939880', 'America/Sao_Paulo'),
+('55939881', 'America/Sao_Paulo'),
+('5593991', 'America/Sao_Paulo'),
+('55939920', 'America/Sao_Paulo'),
+('55939921', 'America/Sao_Paulo'),
+('55939922', 'America/Sao_Paulo'),
+('55939923', 'America/Sao_Paulo'),
+('55939924', 'America/Sao_Paulo'),
+('55939965', 'America/Sao_Paulo'),
+('55939990', 'America/Sao_Paulo'),
+('55939991', 'America/Sao_Paulo'),
+('55939995', 'America/Sao_Paulo'),
+('55939997', 'America/Sao_Paulo'),
+('55942101', 'America/Sao_Paulo'),
+('55942103', 'America/Sao_Paulo'),
+('55943012', 'America/Sao_Paulo'),
+('55943013', 'America/Sao_Paulo'),
+('55943016', 'America/Sao_Paulo'),
+('55943018', 'America/Sao_Paulo'),
+('55943222', 'America/Sao_Paulo'),
+('55943301', 'America/Sao_Paulo'),
+('55943309', 'America/Sao_Paulo'),
+('55943311', 'America/Sao_Paulo'),
+('55943312', 'America/Sao_Paulo'),
+('55943315', 'America/Sao_Paulo'),
+('55943319', 'America/Sao_Paulo'),
+('5594332', 'America/Sao_Paulo'),
+('55943331', 'America/Sao_Paulo'),
+('55943332', 'America/Sao_Paulo'),
+('55943333', 'America/Sao_Paulo'),
+('55943335', 'America/Sao_Paulo'),
+('55943337', 'America/Sao_Paulo'),
+('5594334', 'America/Sao_Paulo'),
+('5594335', 'America/Sao_Paulo'),
+('55943364', 'America/Sao_Paulo'),
+('55943365', 'America/Sao_Paulo'),
+('55943366', 'America/Sao_Paulo'),
+('55943379', 'America/Sao_Paulo'),
+('55943382', 'America/Sao_Paulo'),
+('55943385', 'America/Sao_Paulo'),
+('55943386', 'America/Sao_Paulo'),
+('55943392', 'America/Sao_Paulo'),
+('5594342', 'America/Sao_Paulo'),
+('55943431', 'America/Sao_Paulo'),
+('55943432', 'America/Sao_Paulo'),
+('55943433', 'America/Sao_Paulo'),
+('55943434', 'America/Sao_Paulo'),
+('55943435', 'America/Sao_Paulo'),
+('55943491', 'America/Sao_Paulo'),
+('55943778', 'America/Sao_Paulo'),
+('55943779', 'America/Sao_Paulo'),
+('55943785', 'America/Sao_Paulo'),
+('55943786', 'America/Sao_Paulo'),
+('55943787', 'America/Sao_Paulo'),
+('5594981', 'America/Sao_Paulo'),
+('55949840', 'America/Sao_Paulo'),
+('55949841', 'America/Sao_Paulo'),
+('55949842', 'America/Sao_Paulo'),
+('55949880', 'America/Sao_Paulo'),
+('55949881', 'America/Sao_Paulo'),
+('5594991', 'America/Sao_Paulo'),
+('5594992', 'America/Sao_Paulo'),
+('55949930', 'America/Sao_Paulo'),
+('55949966', 'America/Sao_Paulo'),
+('55949990', 'America/Sao_Paulo'),
+('55949991', 'America/Sao_Paulo'),
+('55949992', 'America/Sao_Paulo'),
+('55949995', 'America/Sao_Paulo'),
+('55949997', 'America/Sao_Paulo'),
+('5596', 'America/Sao_Paulo'),
+('5598', 'America/Sao_Paulo'),
+('5599', 'America/Sao_Paulo'),
+('5931', 'America/Guayaquil Pacific/Galapagos'),
+('5932', 'America/Guayaquil'),
+('5933', 'America/Guayaquil'),
+('5934', 'America/Guayaquil'),
+('5935', 'America/Guayaquil Pacific/Galapagos'),
+('5936', 'America/Guayaquil'),
+('5937', 'America/Guayaquil'),
+('5939', 'America/Guayaquil Pacific/Galapagos'),
+('611', 'Australia/Sydney'),
+('612', 'Australia/Sydney'),
+('61255053', 'Australia/Lord_Howe'),
+('61255143', 'Australia/Lord_Howe'),
+('61255213', 'Australia/Lord_Howe'),
+('61255280', 'Australia/Lord_Howe'),
+('61255307', 'Australia/Lord_Howe'),
+('61255369', 'Australia/Lord_Howe'),
+('61255413', 'Australia/Lord_Howe'),
+('61255568', 'Australia/Lord_Howe'),
+('61255936', 'Australia/Lord_Howe'),
+('61255937', 'Australia/Lord_Howe'),
+('61265080', 'Australia/Lord_Howe'),
+('61265081', 'Australia/Lord_Howe'),
+('61265082', 'Australia/Lord_Howe'),
+('61265099', 'Australia/Lord_Howe'),
+('61265164', 'Australia/Lord_Howe'),
+('61265251', 'Australia/Lord_Howe'),
+('61265296', 'Australia/Lord_Howe'),
+('61265341', 'Australia/Lord_Howe'),
+('61265606', 'Australia/Lord_Howe'),
+('61265632', 'Australia/Lord_Howe'),
+('61265998', 'Australia/Lord_Howe'),
+('613', 'Australia/Sydney'),
+('614', 'Australia/Sydney Australia/Lord_Howe Australia/Broken_Hill Australia/Brisbane Australia/Darwin Australia/Perth Australia/Eucla'),
+('617', 'Australia/Sydney'),
+('61721000', 'Australia/Brisbane'),
+('61721001', 'Australia/Brisbane'),
+('61721002', 'Australia/Brisbane'),
+('61721003', 'Australia/Brisbane'),
+('6172101', 'Australia/Brisbane'),
+('6172102', 'Australia/Brisbane'),
+('6172103', 'Australia/Brisbane'),
+('6172104', 'Australia/Brisbane'),
+('6173018', 'Australia/Brisbane'),
+('6173019', 'Australia/Brisbane'),
+('617303', 'Australia/Brisbane'),
+('6173040', 'Australia/Brisbane'),
+('6173041', 'Australia/Brisbane'),
+('6173046', 'Australia/Brisbane'),
+('617305', 'Australia/Brisbane'),
+('61730600', 'Australia/Brisbane'),
+('6173061', 'Australia/Brisbane'),
+('61730640', 'Australia/Brisbane'),
+('61730641', 'Australia/Brisbane'),
+('61730643', 'Australia/Brisbane'),
+('61730651', 'Australia/Brisbane'),
+('61730659', 'Australia/Brisbane'),
+('6173066', 'Australia/Brisbane'),
+('6173067', 'Australia/Brisbane'),
+('6173068', 'Australia/Brisbane'),
+('6173069', 'Australia/Brisbane'),
+('617307', 'Australia/Brisbane'),
+('617308', 'Australia/Brisbane'),
+('61730923', 'Australia/Brisbane'),
+('61730938', 'Australia/Brisbane'),
+('6173096', 'Australia/Brisbane'),
+('6173097', 'Australia/Brisbane'),
+('61730992', 'Australia/Brisbane'),
+('61731', 'Australia/Brisbane'),
+('617322', 'Australia/Brisbane'),
+('617323', 'Australia/Brisbane'),
+('617326', 'Australia/Brisbane'),
+('6173291', 'Australia/Brisbane'),
+('6173292', 'Australia/Brisbane'),
+('6173295', 'Australia/Brisbane'),
+('6173296', 'Australia/Brisbane'),
+('6173300', 'Australia/Brisbane'),
+('61733095', 'Australia/Brisbane'),
+('61733099', 'Australia/Brisbane'),
+('6173316', 'Australia/Brisbane'),
+('6173319', 'Australia/Brisbane'),
+('6173322', 'Australia/Brisbane'),
+('6173330', 'Australia/Brisbane'),
+('6173333', 'Australia/Brisbane'),
+('6173342', 'Australia/Brisbane'),
+('617335', 'Australia/Brisbane'),
+('617336', 'Australia/Brisbane'),
+('6173403', 'Australia/Brisbane'),
+('6173404', 'Australia/Brisbane'),
+('6173405', 'Australia/Brisbane'),
+('6173406', 'Australia/Brisbane'),
+('6173407', 'Australia/Brisbane'),
+('6173411', 'Australia/Brisbane'),
+('6173414', 'Australia/Brisbane'),
+('617342', 'Australia/Brisbane'),
+('6173434', 'Australia/Brisbane'),
+('6173435', 'Australia/Brisbane'),
+('6173443', 'Australia/Brisbane'),
+('6173452', 'Australia/Brisbane'),
+('6173455', 'Australia/Brisbane'),
+('6173456', 'Australia/Brisbane'),
+('6173457', 'Australia/Brisbane'),
+('6173460', 'Australia/Brisbane'),
+('6173493', 'Australia/Brisbane'),
+('61734973', 'Australia/Brisbane'),
+('61734974', 'Australia/Brisbane'),
+('61734975', 'Australia/Brisbane'),
+('61734976', 'Australia/Brisbane'),
+('617350', 'Australia/Brisbane'),
+('617353', 'Australia/Brisbane'),
+('6173540', 'Australia/Brisbane'),
+('6173546', 'Australia/Brisbane'),
+('6173547', 'Australia/Brisbane'),
+('6173548', 'Australia/Brisbane'),
+('617355', 'Australia/Brisbane'),
+('61735678', 'Australia/Brisbane'),
+('617360', 'Australia/Brisbane'),
+('6173613', 'Australia/Brisbane'),
+('617362', 'Australia/Brisbane'),
+('617363', 'Australia/Brisbane'),
+('61736404', 'Australia/Brisbane'),
+('61736405', 'Australia/Brisbane'),
+('61736406', 'Australia/Brisbane'),
+('61736409', 'Australia/Brisbane'),
+('6173646', 'Australia/Brisbane'),
+('6173647', 'Australia/Brisbane'),
+('6173648', 'Australia/Brisbane'),
+('6173666', 'Australia/Brisbane'),
+('61736677', 'Australia/Brisbane'),
+('61736678', 'Australia/Brisbane'),
+('61736679', 'Australia/Brisbane'),
+('61736680', 'Australia/Brisbane'),
+('617370', 'Australia/Brisbane'),
+('617371', 'Australia/Brisbane'),
+('617372', 'Australia/Brisbane'),
+('617373', 'Australia/Brisbane'),
+('6173748', 'Australia/Brisbane'),
+('6173777', 'Australia/Brisbane'),
+('61737788', 'Australia/Brisbane'),
+('6173811', 'Australia/Brisbane'),
+('6173815', 'Australia/Brisbane'),
+('6173823', 'Australia/Brisbane'),
+('6173828', 'Australia/Brisbane'),
+('61738348', 'Australia/Brisbane'),
+('61738359', 'Australia/Brisbane'),
+('6173887', 'Australia/Brisbane'),
+('617389', 'Australia/Brisbane'),
+('6173900', 'Australia/Brisbane'),
+('6173901', 'Australia/Brisbane'),
+('6173904', 'Australia/Brisbane'),
+('6173905', 'Australia/Brisbane'),
+('6173910', 'Australia/Brisbane'),
+('61739110', 'Australia/Brisbane'),
+('61739111', 'Australia/Brisbane'),
+('61739112', 'Australia/Brisbane'),
+('6173914', 'Australia/Brisbane'),
+('6173915', 'Australia/Brisbane'),
+('61739160', 'Australia/Brisbane'),
+('61739161', 'Australia/Brisbane'),
+('6173917', 'Australia/Brisbane'),
+('6173918', 'Australia/Brisbane'),
+('6173922', 'Australia/Brisbane'),
+('6173924', 'Australia/Brisbane'),
+('61739475', 'Australia/Brisbane'),
+('6173999', 'Australia/Brisbane'),
+('618510', 'Australia/Adelaide Australia/Perth Indian/Christmas'),
+('61851001', 'Indian/Christmas'),
+('61851002', 'Indian/Cocos'),
+('61851030', 'Indian/Christmas'),
+('61851031', 'Indian/Cocos'),
+('61851059', 'Indian/Christmas'),
+('61851060', 'Indian/Cocos'),
+('61851087', 'Australia/Perth'),
+('61851088', 'Indian/Christmas'),
+('61851089', 'Indian/Cocos'),
+('6185109', 'Australia/Perth'),
+('618511', 'Australia/Perth Australia/Lord_Howe Australia/Hobart Australia/Broken_Hill Australia/Brisbane Australia/Darwin Australia/Eucla Indian/Cocos'),
+('61851100', 'Australia/Adelaide Australia/Perth'),
+('61851116', 'Australia/Adelaide Australia/Perth'),
+('61851117', 'Indian/Christmas'),
+('61851118', 'Indian/Cocos'),
+('61851119', 'Australia/Adelaide Australia/Perth'),
+('6185112', 'Australia/Adelaide Australia/Perth'),
+('6185113', 'Australia/Adelaide Australia/Perth'),
+('61851140', 'Australia/Adelaide Australia/Perth'),
+('61851141', 'Australia/Adelaide Australia/Perth'),
+('61851142', 'Australia/Adelaide Australia/Perth'),
+('61851143', 'Australia/Adelaide Australia/Perth'),
+('61851144', 'Australia/Adelaide Australia/Perth'),
+('61851146', 'Indian/Christmas'),
+('61851156', 'Australia/Adelaide Australia/Perth'),
+('61851158', 'Australia/Adelaide Australia/Perth'),
+('61851175', 'Indian/Christmas'),
+('61851176', 'Indian/Cocos'),
+('61851185', 'Australia/Adelaide Australia/Perth'),
+('61851187', 'Australia/Adelaide Australia/Perth'),
+('6185120', 'Australia/Perth Australia/Lord_Howe Australia/Hobart Australia/Broken_Hill Australia/Brisbane Australia/Darwin Australia/Eucla'),
+('61851204', 'Indian/Christmas'),
+('61851205', 'Australia/Sydney'),
+('61851209', 'Australia/Adelaide Australia/Perth'),
+('6185121', 'Australia/Adelaide Australia/Perth'),
+('61851221', 'Australia/Adelaide Australia/Perth'),
+('61851222', 'Indian/Christmas'),
+('61851223', 'Indian/Cocos'),
+('61851224', 'Australia/Perth'),
+('61851225', 'Australia/Perth'),
+('61851226', 'Australia/Perth'),
+('61851227', 'Australia/Adelaide Australia/Perth'),
+('61851228', 'Australia/Adelaide Australia/Perth'),
+('61851229', 'Australia/Adelaide Australia/Perth'),
+('61851230', 'Australia/Sydney'),
+('61851231', 'Australia/Adelaide Australia/Perth'),
+('61851232', 'Australia/Sydney'),
+('61851233', 'Australia/Sydney'),
+('61851234', 'Australia/Sydney'),
+('61851235', 'Indian/Christmas'),
+('61851236', 'Australia/Adelaide Australia/Perth'),
+('61851237', 'Australia/Adelaide Australia/Perth'),
+('61851238', 'Australia/Adelaide Australia/Perth'),
+('61851239', 'Australia/Adelaide Australia/Perth'),
+('6185124', 'Australia/Sydney'),
+('6185125', 'Australia/Sydney'),
+('6185126', 'Australia/Sydney'),
+('6185127', 'Australia/Adelaide Australia/Perth'),
+('6185128', 'Australia/Adelaide Australia/Perth'),
+('6185129', 'Australia/Adelaide Australia/Perth'),
+('618513', 'Australia/Sydney'),
+('618514', 'Australia/Sydney'),
+('61855', 'Australia/Adelaide Australia/Perth'),
+('6186', 'Australia/Adelaide Australia/Perth'),
+('6187', 'Australia/Adelaide Australia/Perth'),
+('6188', 'Australia/Adelaide Australia/Perth'),
+('6189', 'Australia/Adelaide Australia/Perth'),
+('61890393', 'Australia/Adelaide Australia/Eucla Australia/Perth'),
+('61890395', 'Australia/Adelaide Australia/Eucla Australia/Perth'),
+('61891006', 'Australia/Adelaide Australia/Perth Indian/Christmas'),
+('61891007', 'Australia/Adelaide Australia/Perth Indian/Christmas'),
+('61891008', 'Australia/Adelaide Australia/Perth Indian/Christmas'),
+('61891009', 'Australia/Adelaide Australia/Perth Indian/Christmas'),
+('61891010', 'Australia/Adelaide Australia/Perth Indian/Cocos'),
+('61891011', 'Australia/Adelaide Australia/Perth Indian/Cocos'),
+('61891012', 'Australia/Adelaide Australia/Perth Indian/Cocos'),
+('61891029', 'Australia/Adelaide Australia/Perth Indian/Cocos'),
+('61891122', 'Australia/Adelaide Australia/Perth Indian/Cocos'),
+('61891149', 'Australia/Adelaide Australia/Perth Indian/Christmas'),
+('61891150', 'Australia/Adelaide Australia/Perth Indian/Cocos'),
+('61891178', 'Australia/Adelaide Australia/Perth Indian/Christmas'),
+('61891179', 'Australia/Adelaide Australia/Perth Indian/Cocos'),
+('61891181', 'Australia/Adelaide Australia/Perth Indian/Christmas'),
+('61891182', 'Australia/Adelaide Australia/Perth Indian/Cocos'),
+('61891209', 'Australia/Adelaide Australia/Perth Indian/Christmas'),
+('61891210', 'Australia/Adelaide Australia/Perth Indian/Cocos'),
+('61891263', 'Australia/Adelaide Australia/Perth Indian/Christmas'),
+('61891264', 'Australia/Adelaide Australia/Perth Indian/Cocos'),
+('61891308', 'Australia/Adelaide Australia/Perth Indian/Cocos'),
+('61891312', 'Australia/Adelaide Australia/Perth Indian/Christmas'),
+('61891322', 'Australia/Adelaide Australia/Perth Indian/Cocos'),
+('61891326', 'Australia/Adelaide Australia/Perth Indian/Christmas'),
+('61891368', 'Australia/Adelaide Australia/Perth Indian/Cocos'),
+('61891375', 'Australia/Adelaide Australia/Perth Indian/Christmas'),
+('61891428', 'Australia/Adelaide Australia/Perth Indian/Cocos'),
+('61891456', 'Australia/Adelaide Australia/Perth Indian/Christmas'),
+('61891497', 'Australia/Adelaide Australia/Perth Indian/Christmas'),
+('61891498', 'Australia/Adelaide Australia/Perth Indian/Cocos'),
+('6189162', 'Indian/Cocos'),
+('6189164', 'Indian/Christmas'),
+('61891700', 'Australia/Adelaide Australia/Perth Indian/Christmas'),
+('61891701', 'Australia/Adelaide Australia/Perth Indian/Christmas'),
+('61891702', 'Australia/Adelaide Australia/Perth Indian/Cocos'),
+('61891703', 'Indian/Cocos'),
+('61891710', 'Australia/Adelaide Australia/Perth Indian/Christmas'),
+('61891711', 'Australia/Adelaide Australia/Perth Indian/Christmas'),
+('61891712', 'Australia/Adelaide Australia/Perth Indian/Christmas'),
+('61891958', 'Indian/Christmas'),
+('61891959', 'Australia/Adelaide Australia/Perth Indian/Cocos'),
+('62007', 'Asia/Jakarta Asia/Makassar'),
+('621', 'Asia/Jakarta Asia/Makassar Asia/Jayapura'),
+('622', 'Asia/Jakarta'),
+('6231', 'Asia/Jakarta'),
+('6232', 'Asia/Jakarta'),
+('6233', 'Asia/Jakarta'),
+('6234', 'Asia/Jakarta'),
+('6235', 'Asia/Jakarta'),
+('6236', 'Asia/Makassar'),
+('6237', 'Asia/Makassar Asia/Jakarta Asia/Jayapura'),
+('62379', 'Asia/Jakarta Asia/Makassar'),
+('6238', 'Asia/Makassar'),
+('624', 'Asia/Makassar Asia/Jakarta Asia/Jayapura'),
+('62403', 'Asia/Jayapura Asia/Makassar'),
+('62458', 'Asia/Jakarta Asia/Makassar'),
+('62511', 'Asia/Makassar'),
+('62512', 'Asia/Makassar'),
+('62513', 'Asia/Jakarta'),
+('62515', 'Asia/Jakarta'),
+('62516', 'Asia/Jakarta Asia/Makassar'),
+('62517', 'Asia/Makassar'),
+('62518', 'Asia/Makassar'),
+('62519', 'Asia/Jakarta'),
+('62522', 'Asia/Jakarta'),
+('62525', 'Asia/Jakarta'),
+('62526', 'Asia/Makassar'),
+('62527', 'Asia/Makassar'),
+('62528', 'Asia/Jakarta'),
+('6253', 'Asia/Jakarta Asia/Makassar Asia/Jayapura'),
+('62539', 'Asia/Jakarta Asia/Makassar'),
+('6254', 'Asia/Makassar'),
+('6255', 'Asia/Makassar'),
+('6256', 'Asia/Jakarta'),
+('626', 'Asia/Jakarta'),
+('627', 'Asia/Jakarta'),
+('628', 'Asia/Jakarta Asia/Makassar Asia/Jayapura'),
+('62811', 'Asia/Jakarta Asia/Makassar'),
+('62818', 'Asia/Jakarta Asia/Makassar'),
+('62819', 'Asia/Jakarta Asia/Makassar'),
+('62824', 'Asia/Jakarta Asia/Makassar'),
+('62829', 'Asia/Jakarta Asia/Makassar'),
+('62831', 'Asia/Jakarta Asia/Makassar'),
+('62833', 'Asia/Jakarta Asia/Makassar'),
+('62834', 'Asia/Jakarta Asia/Makassar'),
+('62839', 'Asia/Jakarta Asia/Makassar'),
+('62853', 'Asia/Jakarta Asia/Makassar'),
+('62868', 'Asia/Jakarta Asia/Makassar'),
+('62876', 'Asia/Jakarta Asia/Makassar'),
+('62887', 'Asia/Jakarta Asia/Makassar'),
+('6290', 'Asia/Jayapura'),
+('6291', 'Asia/Jayapura Asia/Jakarta Asia/Makassar'),
+('62915', 'Asia/Jakarta Asia/Jayapura'),
+('6292', 'Asia/Jayapura Asia/Jakarta Asia/Makassar'),
+('62920', 'Asia/Jakarta'),
+('62951', 'Asia/Jayapura'),
+('62952', 'Asia/Jakarta Asia/Jayapura'),
+('62955', 'Asia/Jayapura'),
+('62956', 'Asia/Jayapura'),
+('62957', 'Asia/Jayapura'),
+('62958', 'Asia/Jakarta'),
+('62962', 'Asia/Jayapura'),
+('62963', 'Asia/Jakarta'),
+('62966', 'Asia/Jayapura'),
+('62967', 'Asia/Jayapura'),
+('62969', 'Asia/Jayapura'),
+('62971', 'Asia/Jayapura'),
+('62975', 'Asia/Jayapura'),
+('62979', 'Asia/Jakarta'),
+('6298', 'Asia/Jayapura'),
+('641', 'Pacific/Auckland Pacific/Chatham'),
+('642', 'Pacific/Auckland Pacific/Chatham'),
+('643', 'Pacific/Auckland'),
+('64330', 'Pacific/Chatham'),
+('644', 'Pacific/Auckland'),
+('645', 'Pacific/Auckland'),
+('646', 'Pacific/Auckland'),
+('647', 'Pacific/Auckland Pacific/Chatham'),
+('648', 'Pacific/Auckland Pacific/Chatham'),
+('649', 'Pacific/Auckland Pacific/Chatham'),
+('6894', 'Pacific/Tahiti Pacific/Marquesas Pacific/Gambier'),
+('68980', 'Pacific/Gambier Pacific/Marquesas Pacific/Tahiti'),
+('68987', 'Pacific/Gambier Pacific/Marquesas Pacific/Tahiti'),
+('68988', 'Pacific/Tahiti Pacific/Marquesas Pacific/Gambier'),
+('68989', 'Pacific/Tahiti Pacific/Marquesas Pacific/Gambier'),
+('6913', 'Pacific/Truk Pacific/Pohnpei'),
+('69132', 'Pacific/Ponape'),
+('69137', 'Pacific/Kosrae'),
+('6918', 'Pacific/Kosrae Pacific/Truk'),
+('6919', 'Pacific/Kosrae Pacific/Truk'),
+('691920', 'Pacific/Ponape'),
+('691921', 'Pacific/Ponape'),
+('691924', 'Pacific/Ponape'),
+('691926', 'Pacific/Ponape'),
+('691933', 'Pacific/Truk'),
+('7301', 'Asia/Irkutsk'),
+('7302', 'Asia/Yakutsk'),
+('733', 'Asia/Yekaterinburg'),
+('734', 'Asia/Yekaterinburg Europe/Kaliningrad Europe/Moscow Europe/Astrakhan Asia/Omsk Asia/Novosibirsk Asia/Irkutsk Asia/Chita Asia/Vladivostok Asia/Magadan Asia/Kamchatka'),
+('7341', 'Europe/Samara'),
+('735', 'Asia/Yekaterinburg'),
+('736', 'Europe/Moscow'),
+('7381', 'Asia/Omsk'),
+('7382', 'Asia/Novosibirsk'),
+('7383', 'Asia/Novosibirsk'),
+('7384', 'Asia/Krasnoyarsk'),
+('7385', 'Asia/Krasnoyarsk'),
+('7388', 'Asia/Krasnoyarsk'),
+('7390', 'Asia/Krasnoyarsk'),
+('7391', 'Asia/Krasnoyarsk'),
+('7394', 'Asia/Krasnoyarsk'),
+('7395', 'Asia/Irkutsk'),
+('740', 'Europe/Bucharest'),
+('7411', 'Asia/Yakutsk'),
+('7413', 'Asia/Magadan'),
+('7415', 'Asia/Kamchatka'),
+('7416', 'Asia/Yakutsk'),
+('7421', 'Asia/Vladivostok'),
+('7423', 'Asia/Vladivostok'),
+('7424', 'Asia/Sakhalin'),
+('7426', 'Asia/Vladivostok'),
+('7427', 'Asia/Anadyr'),
+('747', 'Europe/Moscow'),
+('748', 'Europe/Moscow'),
+('749', 'Europe/Moscow'),
+('77', 'Asia/Almaty Asia/Aqtobe'),
+('771', 'Asia/Almaty Asia/Qyzylorda'),
+('7711', 'Asia/Aqtobe'),
+('7712', 'Asia/Aqtobe'),
+('7713', 'Asia/Aqtobe'),
+('772', 'Asia/Almaty'),
+('7729', 'Asia/Aqtobe'),
+('779', 'Asia/Almaty'),
+('7800', 'Asia/Almaty Asia/Aqtobe Europe/Moscow Europe/Kaliningrad Europe/Astrakhan Asia/Omsk Asia/Novosibirsk Asia/Irkutsk Asia/Chita Asia/Vladivostok Asia/Magadan Asia/Kamchatka'),
+('7803', 'Europe/Moscow Europe/Kaliningrad Europe/Astrakhan Asia/Yekaterinburg Asia/Omsk Asia/Novosibirsk Asia/Irkutsk Asia/Chita Asia/Vladivostok Asia/Magadan Asia/Kamchatka'),
+('7804', 'Europe/Moscow Europe/Kaliningrad Europe/Astrakhan Asia/Yekaterinburg Asia/Omsk Asia/Novosibirsk Asia/Irkutsk Asia/Chita Asia/Vladivostok Asia/Magadan Asia/Kamchatka'),
+('7808', 'Asia/Almaty Asia/Aqtobe Europe/Moscow Europe/Kaliningrad Europe/Astrakhan Asia/Omsk Asia/Novosibirsk Asia/Irkutsk Asia/Chita Asia/Vladivostok Asia/Magadan Asia/Kamchatka'),
+('7809', 'Asia/Almaty Asia/Aqtobe Europe/Moscow Europe/Kaliningrad Europe/Astrakhan Asia/Omsk Asia/Novosibirsk Asia/Irkutsk Asia/Chita Asia/Vladivostok Asia/Magadan Asia/Kamchatka'),
+('781', 'Europe/Moscow Europe/Kaliningrad Europe/Astrakhan Asia/Yekaterinburg Asia/Omsk Asia/Novosibirsk Asia/Irkutsk Asia/Chita Asia/Vladivostok Asia/Magadan Asia/Kamchatka'),
+('7810', 'Asia/Almaty Asia/Aqtobe Europe/Moscow Europe/Kaliningrad Europe/Astrakhan Asia/Omsk Asia/Novosibirsk Asia/Irkutsk Asia/Chita Asia/Vladivostok Asia/Magadan Asia/Kamchatka'),
+('782', 'Europe/Moscow'),
+('783', 'Europe/Moscow'),
+('7840', 'Europe/Bucharest Europe/Moscow'),
+('7841', 'Europe/Moscow'),
+('7842', 'Europe/Samara'),
+('7843', 'Europe/Moscow'),
+('7844', 'Europe/Moscow'),
+('7845', 'Europe/Moscow'),
+('7846', 'Europe/Samara'),
+('7847', 'Europe/Moscow'),
+('7848', 'Europe/Samara'),
+('7851', 'Europe/Samara'),
+('7855', 'Europe/Moscow'),
+('7856', 'Europe/Moscow'),
+('7857', 'Europe/Moscow'),
+('786', 'Europe/Moscow'),
+('787', 'Europe/Moscow'),
+('79', 'Europe/Moscow Europe/Kaliningrad Europe/Astrakhan Asia/Yekaterinburg Asia/Omsk Asia/Novosibirsk Asia/Irkutsk Asia/Chita Asia/Vladivostok Asia/Magadan Asia/Kamchatka'),
+('97611', 'Asia/Ulaanbaatar'),
+('97612', 'Asia/Ulaanbaatar'),
+('97613', 'Asia/Ulaanbaatar'),
+('9761362', 'Asia/Choibalsan'),
+('97614', 'Asia/Hovd'),
+('97615', 'Asia/Ulaanbaatar'),
+('976158', 'Asia/Choibalsan'),
+('97621', 'Asia/Ulaanbaatar'),
+('97622', 'Asia/Ulaanbaatar'),
+('97623', 'Asia/Ulaanbaatar'),
+('9762362', 'Asia/Choibalsan'),
+('97624', 'Asia/Hovd'),
+('97625', 'Asia/Ulaanbaatar'),
+('976258', 'Asia/Choibalsan'),
+('97626', 'Asia/Ulaanbaatar'),
+('9765', 'Asia/Ulaanbaatar Asia/Hovd'),
+('9766', 'Asia/Ulaanbaatar Asia/Hovd'),
+('9767', 'Asia/Ulaanbaatar Asia/Hovd'),
+('9768', 'Asia/Ulaanbaatar Asia/Hovd'),
+('9769', 'Asia/Ulaanbaatar Asia/Hovd')
+on conflict (prefix) do update set zones = excluded.zones
+where call_zones.zones is distinct from excluded.zones;
 
 -- ---- 20261125002300_call_explain.sql
 

@@ -103,6 +103,7 @@ declare
   v_rule public.call_outcomes;
   v_spends boolean;
   v_again_at timestamptz;
+  v_opening timestamptz;
   v_expires_at timestamptz := p_row.expires_at;
   v_faults integer := coalesce((p_row.faults ->> p_outcome)::integer, 0);
   v_faults_before constant jsonb := p_row.faults;
@@ -128,12 +129,19 @@ begin
       );
     elsif v_rule.retried = 'policy' and p_row.attempts < p_row.max_attempts
       and not public.call_number_answered(p_row.campaign_id, p_row.e164) then
-      v_again_at := p_now + make_interval(secs => p_row.retry_seconds);
+      v_again_at := public.call_hours_after(p_row, p_now + make_interval(secs => p_row.retry_seconds));
       if not p_row.expires_fixed then
         v_expires_at := least(v_again_at + interval '24 hours', p_row.created_at + interval '30 days');
       end if;
     elsif v_rule.retried = 'own_bound' and v_faults < v_rule.bound then
       v_again_at := p_now + make_interval(secs => v_rule.delay_seconds);
+      -- Its clock runs on, but for the hours in which nobody may be called.
+      v_opening := public.call_hours_after(p_row, v_again_at);
+      if v_opening > v_again_at and not p_row.expires_fixed then
+        v_expires_at := least(v_expires_at + (v_opening - v_again_at), p_row.created_at + interval '30 days');
+        p_row.clock_at := greatest(v_opening, p_row.clock_at);
+      end if;
+      v_again_at := v_opening;
     end if;
   end if;
 
@@ -148,6 +156,7 @@ begin
     end if;
     update public.call_queue
     set status = 'queued', outcome = null, ended_reason = null, not_before = v_again_at, expires_at = v_expires_at,
+      clock_at = p_row.clock_at,
       attempts = p_row.attempts, faults = p_row.faults, last_outcome = p_outcome, last_reason = p_reason,
       trunks_tried = v_tried, call_facts = p_facts, claim_id = null, deadline = null, settle_at = null,
       originated_at = p_row.originated_at, ringing_at = p_row.ringing_at, answered_at = p_row.answered_at,

@@ -121,6 +121,7 @@ begin
   select 'number', r.* from public.call_rule_number(p_row, p_status, p_now) r
   union all select 'variables', r.* from public.call_rule_variables(p_row, p_status, p_now) r
   union all select 'answered', r.* from public.call_rule_answered(p_row, p_status, p_now) r
+  union all select 'hours', r.* from public.call_rule_hours(p_row, p_status, p_now) r
   union all select 'trunk', r.* from public.call_rule_trunk(p_row, p_status, p_now) r
   union all select 'person', r.* from public.call_rule_person(p_row, p_status, p_now) r;
 end

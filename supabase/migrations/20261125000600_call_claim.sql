@@ -367,6 +367,9 @@ declare
   v_lane_room integer;
   v_full boolean;
   v_due_at timestamptz;
+  v_hours record;
+  -- Rows that one claim puts off at most because it is past their hours; some milliseconds. The next one goes on.
+  v_put_off integer := 200;
   v_paused boolean;
   v_row public.call_queue;
   v_one jsonb;
@@ -434,20 +437,10 @@ begin
           where q.user_id = v_user and q.lane = v_lane and q.status in ('dialing', 'talking') and q.outcome is null;
         end if;
 
+        select * into v_hours from public.call_hours_lane(v_user, v_lane, p_now, v_put_off);
+        v_put_off := v_hours.most;
         if v_lane_room > 0 then
-          for v_row in
-            select q.*
-            from generate_series(9, 0, -1) p
-            cross join lateral (
-              select * from public.call_queue c
-              where c.user_id = v_user and c.lane = v_lane and c.status = 'queued' and c.priority = p
-                and c.not_before <= p_now
-              order by c.not_before, c.id
-              limit v_lane_room
-              for update skip locked
-            ) q
-            limit v_lane_room
-          loop
+          for v_row in select * from public.call_lane_rows(v_user, v_lane, v_hours.zones, v_lane_room, p_now) loop
             v_one := null;
             begin
               v_one := public.call_claim_row(v_row, p_adapter, p_incarnation, v_status, p_claim_id, p_now);
@@ -469,7 +462,7 @@ begin
         end if;
 
         -- Empty only if a look says so: what was found above was cut by limits and by rows held elsewhere.
-        v_due_at := public.call_lane_due(v_user, v_lane);
+        v_due_at := public.call_hours_due(v_user, v_lane, v_hours.zones, v_hours.until);
         update public.call_lanes
         set served = nextval('public.call_turn'),
           ready = v_lane_room > 0 and v_due_at <= p_now and v_due_at is not null,

@@ -102,8 +102,8 @@ $$;
 
 -- 1. The clock ---------------------------------------------------------------------------------------------------------
 
--- Asked when a queued row has come to its end by the clock: if its campaign or its user was paused meanwhile it gets that
--- time back, and the answer is true. An instant that the inserter gave stands, and 30 days after the insert everything ends.
+-- Asked when a queued row has come to its end by the clock: if its campaign or its user was paused meanwhile, or its
+-- calling hours were shut, it gets that time back, and the answer is true. An instant that the inserter gave stands, and 30 days after the insert everything ends.
 create or replace function public.call_clock_stood(p_row public.call_queue, p_now timestamptz)
 returns boolean
 language plpgsql volatile security definer
@@ -132,6 +132,9 @@ begin
     select greatest(p.began, v_from), p.ended
     from public.call_pauses p
     where p.user_id = p_row.user_id and p.began < p_now and (p.ended is null or p.ended > v_from)
+    union all
+    select h.began, h.ended
+    from public.call_hours_shut(p_row.user_id, p_row.campaign_id, p_row.zones, v_from, p_now) h
     order by began
   loop
     -- Where both were paused at once, that time counts once.
@@ -144,7 +147,8 @@ begin
       v_counted := v_pause.ended;
     end if;
   end loop;
-  v_from := p_now;
+  -- Hours may be counted up to an opening that is still to come.
+  v_from := greatest(p_now, v_counted);
   if v_standing and v_expires_at < p_now + v_step then
     v_from := p_now + (p_now + v_step - v_expires_at);
     v_expires_at := p_now + v_step;

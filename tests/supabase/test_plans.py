@@ -23,7 +23,7 @@ select ('00000000-0000-4000-8000-' || lpad((i % {users})::text, 12, '0'))::uuid,
 from generate_series(1, {rows}) i
 """
 
-VARIABLES = {"v_user": "uuid", "v_lane_room": "integer", "v_lane": "uuid", "p_now": "timestamptz"}
+VARIABLES = {"p_user": "uuid", "p_room": "integer", "p_lane": "uuid", "p_now": "timestamptz"}
 """Names in the function's text, the longer ones first, and their types."""
 
 WATCHED = ("call_queue", "call_logs", "call_lanes", "call_tenants")
@@ -124,9 +124,9 @@ async def test_the_rows_of_a_lane_come_through_the_index_of_turns(lasting_desk: 
     """EXPLAIN of the statement that stands in the function, with a plan that knows no value, and no help."""
     connection = lasting_desk.connection
     await fill()
-    source = await connection.fetchval("select prosrc from pg_proc where proname = 'call_claim'")
+    source = await connection.fetchval("select prosrc from pg_proc where proname = 'call_lane_rows'")
     statement = source[source.index("select q.*") :]
-    statement = statement[: statement.index("loop")]
+    statement = statement[: statement.index(";")]
     for place, name in enumerate(VARIABLES, start=1):
         statement = statement.replace(name, f"${place}")
     await connection.execute(f"prepare candidates ({', '.join(VARIABLES.values())}) as {statement}")

@@ -1,0 +1,115 @@
+"""Write the migration that fills `call_zones`: all time zones of numbers whose region has several.
+
+Usage: `python supabase/generate_zones.py` (with the development environment), then regenerate `install.sql`.
+Run it when `phonenumbers` is raised, after `generate_regions.py`.
+"""
+
+from collections.abc import Iterable
+from datetime import UTC, datetime
+from functools import cache
+from pathlib import Path
+from random import Random
+from zoneinfo import ZoneInfo
+
+import phonenumbers
+from generate_regions import YEARS, quoted, single_zone, zones_by_country
+from phonenumbers import COUNTRY_CODE_TO_REGION_CODE, PhoneMetadata, PhoneNumber, timezone
+from phonenumbers.tzdata import TIMEZONE_DATA
+
+TARGET = Path(__file__).parent / "migrations" / "20261125001950_call_zones_data.sql"
+EVERY = 3 * 3600
+"""Seconds between two looks at the clocks of zones that may be the same."""
+
+
+@cache
+def clock(zone: str) -> tuple[int, ...]:
+    """What the clock of a zone shows in these years: two zones with the same clock are one."""
+    info = ZoneInfo(zone)
+    first, last = (int(datetime(year, 1, 1, tzinfo=UTC).timestamp()) for year in (YEARS.start, YEARS.stop))
+    shown = [0]
+    for at in range(first, last, EVERY):
+        local = datetime.fromtimestamp(at, info)
+        if shown[-1] != (seconds := int(local.replace(tzinfo=UTC).timestamp()) - at):
+            shown += [at, seconds]
+    return tuple(shown)
+
+
+def told(zones: Iterable[str]) -> str:
+    """These zones, one of each clock: the first that comes, and that people live in."""
+    kept: dict[tuple[int, ...], str] = {}
+    for zone in sorted(zones, key=lambda zone: zone.startswith("Antarctica/")):
+        kept.setdefault(clock(zone), zone)
+    return " ".join(kept.values())
+
+
+SAMPLES = 100
+"""Numbers by which a prefix is tried. Of a block of mobile numbers all are mobile, so a few would do."""
+
+
+def samples(prefix: str, calling_code: int) -> Iterable[PhoneNumber]:
+    """Numbers that begin so, made up; always the same."""
+    metadata = PhoneMetadata.metadata_for_region_or_calling_code(
+        calling_code, COUNTRY_CODE_TO_REGION_CODE[calling_code][0]
+    )
+    if metadata is None or metadata.general_desc is None:
+        raise ValueError(f"phonenumbers knows nothing of +{calling_code}")
+    random = Random(prefix)  # noqa: S311 - the same numbers each time
+    head = prefix[len(str(calling_code)) :]
+    lengths = [length for length in metadata.general_desc.possible_length if length > len(head)]
+    for _ in range(SAMPLES if lengths else 0):
+        more = random.choice(lengths) - len(head)
+        national = head + "".join(random.choices("0123456789", k=more))
+        yield PhoneNumber(country_code=calling_code, national_number=int(national))
+
+
+def zones_of_prefix(prefix: str, calling_code: int, countries: dict[str, list[str]]) -> list[str]:
+    """Zones of numbers that begin so. Those of mobile numbers, which the table gives the zone of one city, are all of
+    their country: such a number tells nothing more."""
+    zones = list(TIMEZONE_DATA[prefix])
+    known = set(map(clock, zones))
+    for number in samples(prefix, calling_code):
+        told_of = timezone.time_zones_for_number(number)
+        region = phonenumbers.region_code_for_number(number)
+        if told_of != ("Etc/Unknown",) and region in countries and not set(map(clock, told_of)) <= known:
+            zones += [zone for zone in countries[region] if zone not in zones]
+            known = set(map(clock, zones)) | set(map(clock, told_of))
+    return zones
+
+
+def rows() -> dict[str, str]:
+    """Zones by prefix; the region stands for its numbers that match no longer prefix than the calling code."""
+    countries = zones_by_country()
+    found: dict[str, str] = {}
+    codes: set[str] = set()
+    for calling_code, regions in sorted(COUNTRY_CODE_TO_REGION_CODE.items()):
+        several = [region for region in regions if single_zone(region, calling_code, countries) is None]
+        for region in several:
+            if region in countries:
+                found[region] = told(countries[region])
+                codes.add(str(calling_code))
+    for prefix in sorted(TIMEZONE_DATA):
+        code = next((code for code in codes if prefix.startswith(code)), None)
+        if code is not None and prefix != code:
+            # Sorted, a prefix comes after those that it begins with: what they say need not be said again.
+            shorter = (found[prefix[:n]] for n in range(len(prefix) - 1, 0, -1) if prefix[:n] in found)
+            if next(shorter, None) != (words := told(zones_of_prefix(prefix, int(code), countries))):
+                found[prefix] = words
+    return found
+
+
+def migration() -> str:
+    """The whole text of the migration."""
+    values = ",\n".join(f"({quoted(prefix)}, {quoted(zones)})" for prefix, zones in rows().items())
+    return (
+        "-- All time zones of numbers whose region has several, from phonenumbers "
+        f"{phonenumbers.__version__} and the list of IANA.\n"
+        "-- Generated by supabase/generate_zones.py: change that, not this.\n\n"
+        f"insert into public.call_zones (prefix, zones) values\n{values}\n"
+        "on conflict (prefix) do update set zones = excluded.zones\n"
+        "where call_zones.zones is distinct from excluded.zones;\n"
+    )
+
+
+if __name__ == "__main__":
+    TARGET.write_text(migration(), encoding="utf-8")
+    print(f"wrote {TARGET.name}")

@@ -1,0 +1,46 @@
+"""Weeks, zones and instants for property tests: many of the instants lie near a change of the clock."""
+
+from datetime import UTC, datetime
+
+from hypothesis import strategies as st
+
+from adapter.core.hours import DAY, Window, met, united
+
+ZONES = (
+    "Asia/Kuala_Lumpur", "America/New_York", "America/Los_Angeles", "Europe/Berlin", "Australia/Lord_Howe",
+    "Pacific/Apia", "Africa/Casablanca", "Asia/Kathmandu", "America/St_Johns", "Pacific/Chatham", "America/Sao_Paulo",
+    "Asia/Tehran", "UTC",
+)  # fmt: skip
+
+_MINUTES = DAY // 60
+_TIMES = st.tuples(st.integers(0, _MINUTES), st.integers(0, _MINUTES)).filter(lambda pair: pair[0] != pair[1])
+
+
+def _window(days: frozenset[int], pair: tuple[int, int]) -> Window:
+    return Window(days=days, start=min(pair) * 60, end=max(pair) * 60)
+
+
+_NIGHT = st.tuples(st.integers(0, 300), st.integers(0, 300)).filter(lambda pair: pair[0] != pair[1])
+"""Clocks are changed at night."""
+
+WINDOWS = st.builds(_window, st.frozensets(st.integers(1, 7), min_size=1), _TIMES | _NIGHT)
+SCOPES = st.lists(st.lists(WINDOWS, min_size=1, max_size=3), min_size=1, max_size=3)
+WEEKS = SCOPES.map(lambda scopes: met(united(windows) for windows in scopes) or ())
+
+_CHANGES = tuple(
+    datetime(*day, tzinfo=UTC).timestamp()
+    for day in (
+        (2026, 3, 8, 7), (2026, 11, 1, 6), (2025, 4, 5, 15), (2025, 10, 4, 15, 30), (2011, 12, 30, 10),
+        (2026, 2, 15, 2), (2026, 3, 22, 2), (2026, 3, 29, 1), (2026, 10, 25, 1), (2018, 11, 4, 3), (2019, 2, 17, 2),
+        (2021, 9, 21, 19, 30),
+    )
+)  # fmt: skip
+
+
+def instants() -> st.SearchStrategy[float]:
+    """Any instant of twenty years, to the half second; or up to three days before or after a change."""
+    any_time = st.integers(2 * 1_100_000_000, 2 * 1_790_000_000)
+    near = st.builds(
+        lambda change, off: round(2 * change) + off, st.sampled_from(_CHANGES), st.integers(-6 * DAY, 6 * DAY)
+    )
+    return (any_time | near | near).map(lambda halves: halves / 2)
