@@ -1,7 +1,7 @@
 """Promise 8: who could have claimed a row, and since when. Whatever Realtime does, a sweep finds what is due.
 
 Each second the world looks which rows could be claimed by whom: the row is due, its person is free, the limits of its
-user and PBX leave room, and the adapter says itself that it is ready and has room, holds the PBX (or may take it), and
+user and PBX leave room, its trunk works, and the adapter says itself that it is ready and has room, holds the PBX (or may take it), and
 gets its answers. A row that the same adapter could have claimed for a whole sweep interval, without a second in between
 in which it could not, should have been claimed. No fault of Realtime is an excuse, and no other one by its mere name.
 """
@@ -11,6 +11,7 @@ from collections import Counter
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
+from tests.simulation import store_trunks
 from tests.simulation.loop import Process
 from tests.simulation.store import LEASE_SECONDS, Row
 from tests.simulation.store_tables import LIVE
@@ -118,6 +119,12 @@ class Due:
     def _within_limits(self, waiting: list[Row], machine: "Machine") -> Iterator[Row]:
         rows = self._world.store.tables.open.values()
         if sum(row.in_air and row.pbx == machine.pbx.name for row in rows) >= int(machine.settings["MAX_CALLS"]):
+            return
+        # Form route names no trunk.
+        held = self._world.store.tables.pbxs.get(machine.pbx.name)
+        trunk = str(held.trunk or "") if held is not None else ""
+        why, _, _ = store_trunks.fit(self._world.store.tables, machine.pbx.name, trunk, self._world.clock)
+        if why is not None:
             return
         per_user = Counter(row.user_id for row in rows if row.in_air)
         busy = {row.e164 for row in rows if row.status in LIVE}

@@ -229,7 +229,7 @@ class World(pbx.World):
         self.trace("start", process=process.name)
 
         async def main() -> None:
-            code = await adapter.daemon._main(settings)
+            code = await adapter.daemon._main(settings, settings["STATE_DIR"], shadowed=False)
             self.trace("exit", process=process.name, code=code)
             if path is None:
                 machine.exits.append(code)
