@@ -1969,7 +1969,8 @@ set search_path = ''
 as $$
 begin
   return query
-  select 'number', r.* from public.call_rule_number(p_row, p_status, p_now) r
+  select 'pause', r.* from public.call_rule_pause(p_row, p_status, p_now) r
+  union all select 'number', r.* from public.call_rule_number(p_row, p_status, p_now) r
   union all select 'variables', r.* from public.call_rule_variables(p_row, p_status, p_now) r
   union all select 'answered', r.* from public.call_rule_answered(p_row, p_status, p_now) r
   union all select 'hours', r.* from public.call_rule_hours(p_row, p_status, p_now) r
@@ -2014,6 +2015,9 @@ language plpgsql volatile security definer
 set search_path = ''
 as $$
 begin
+  if p_rule = 'pause' then
+    perform public.call_stop_kept(p_row);
+  end if;
   update public.call_queue set not_before = p_until, wait_reason = p_why, updated_at = p_now where id = p_row.id;
 end
 $$;
@@ -2362,6 +2366,13 @@ begin
     return;
   elsif v_told ->> 'problem' is not null then
     why := v_told ->> 'problem';
+    return;
+  end if;
+  select public.call_stop_words(s) into why
+  from public.call_stops s
+  where s.kind = 'trunk' and s.key = p_trunk and s.ended is null;
+  if found then
+    until := p_now + interval '5 seconds';
     return;
   end if;
   select * into v_fit from public.call_trunk_fit(p_status ->> 'pbx', p_trunk, p_now);
@@ -3123,6 +3134,9 @@ begin
   where q.status in ('dialing', 'talking') and q.outcome is null and q.pbx = v_pbx;
   v_status := p_status || jsonb_build_object('_in_air', public.call_trunks_in_air(v_pbx));
   v_room := public.call_pbx_trunks_left(v_status, least(p_room, v_pbx_room, public.call_all_left(), 500), p_now);
+  if public.call_stopped('all', '') then
+    v_room := 0;
+  end if;
 
   for pass in 1 .. v_passes loop
     exit when v_got >= v_room;
@@ -3137,6 +3151,7 @@ begin
 
     foreach v_user in array v_users loop
       exit when v_got >= v_room;
+      continue when public.call_user_stands(v_user);
       select public.call_user_limit(v_user, v_most_of_user) - count(*) into v_user_room
       from public.call_queue q
       where q.user_id = v_user and q.status in ('dialing', 'talking') and q.outcome is null;
@@ -4148,6 +4163,7 @@ begin
   end if;
   if v_row.status = 'queued' then
     v_wait := jsonb_build_object(
+      'stopped', public.call_why_stopped_v1(v_row.id, v_row.user_id, v_row.campaign_id, v_row.trunk),
       'user_paused', exists (select from public.call_tenants t where t.user_id = v_row.user_id and t.paused),
       'lane_paused', exists (
         select from public.call_lanes l where l.user_id = v_row.user_id and l.lane = v_row.lane and l.paused
@@ -4273,6 +4289,7 @@ declare
   v_now constant timestamptz := clock_timestamp();
   -- By then an adapter that runs has ended what is over: it looks every few seconds, and at orphans after a minute.
   v_late constant timestamptz := v_now - interval '2 minutes';
+  v_all constant boolean := public.call_stopped('all', '');
   v_queue jsonb;
   v_air jsonb;
   v_ended jsonb;
@@ -4290,7 +4307,7 @@ begin
     from waiting w
     group by w.user_id, w.lane
   ), told as (
-    select n.*, coalesce(t.paused, false) or coalesce(l.paused, false) as paused
+    select n.*, v_all or coalesce(t.paused, false) or coalesce(l.paused, false) as paused
     from lanes n
     left join public.call_tenants t on t.user_id = n.user_id
     left join public.call_lanes l on l.user_id = n.user_id and l.lane = n.lane
@@ -4340,6 +4357,8 @@ begin
   return jsonb_build_object(
     'now', v_now,
     'region', (select s.default_region from public.call_settings s),
+    'stops', public.call_stops_open(v_limit),
+    'stops_most', v_limit,
     'queue', v_queue,
     'air', v_air,
     'ended', v_ended,
@@ -5344,7 +5363,8 @@ set search_path = ''
 as $$
 begin
   return exists (select from public.campaigns c where c.id = p_campaign and c.status = 'paused')
-    or exists (select from public.call_campaigns_gone g where g.campaign_id = p_campaign);
+    or exists (select from public.call_campaigns_gone g where g.campaign_id = p_campaign)
+    or public.call_stopped('campaign', p_campaign::text);
 end
 $$;
 
@@ -5398,6 +5418,8 @@ begin
     union all
     select h.began, h.ended
     from public.call_hours_shut(p_row.user_id, p_row.campaign_id, p_row.zones, v_from, p_now) h
+    union all
+    select s.began, s.ended from public.call_stops_past(p_row, v_from, p_now) s
     order by began
   loop
     -- Where both were paused at once, that time counts once.
@@ -6248,6 +6270,228 @@ grant execute on function public.campaigns(public.call_logs) to anon, authentica
 -- PostgREST shall see the relationship at once.
 notify pgrst, 'reload schema';
 
+-- ---- 20261125001550_call_stops.sql
+
+-- What is paused by command: one row, a campaign, a user, a trunk, or everything. It stands in call_stops, and the claim
+-- reads it under its lock. The commands themselves are those of migration 2000; here is what claim and views ask.
+
+create table if not exists public.call_stops (
+  id bigint generated always as identity primary key,
+  kind text not null check (kind in ('all', 'trunk', 'user', 'campaign', 'row')),
+  key text not null,
+  began timestamptz not null default clock_timestamp(),
+  ended timestamptz,
+  reason text check (length(reason) <= 500),
+  canceling boolean not null default false,
+  due_at timestamptz,
+  check ((kind = 'all') = (key = ''))
+);
+-- Two pauses of one thing would be one that a resume leaves behind.
+create unique index if not exists call_stops_open_key on public.call_stops (kind, key) where ended is null;
+create index if not exists call_stops_past_idx on public.call_stops (kind, key, began);
+comment on table public.call_stops is
+  'What is or was paused by command: everything, a trunk, a user, a campaign, a row. call_pause_v1 and call_resume_v1 write it.';
+comment on column public.call_stops.id is 'Number of the pause.';
+comment on column public.call_stops.kind is 'all, trunk, user, campaign or row.';
+comment on column public.call_stops.key is 'Name of the trunk, id of the user, campaign or row; empty for all.';
+comment on column public.call_stops.began is 'Since when nothing of it is dialed.';
+comment on column public.call_stops.ended is 'When it went on; null while it is paused.';
+comment on column public.call_stops.reason is 'Why, in words.';
+comment on column public.call_stops.canceling is 'Paused only until all that waits of it is canceled.';
+comment on column public.call_stops.due_at is 'Of a paused row that had its turn meanwhile: when it was due.';
+
+-- 1. What the claim asks -------------------------------------------------------------------------------------------------
+
+-- In PL/pgSQL, as a claim asks for each user, lane and row: it keeps its plan.
+create or replace function public.call_stopped(p_kind text, p_key text)
+returns boolean
+language plpgsql stable security definer
+set search_path = ''
+as $$
+begin
+  return exists (select from public.call_stops s where s.kind = p_kind and s.key = p_key and s.ended is null);
+end
+$$;
+
+-- True if nothing of this user is to be claimed. His turn is marked, so that he costs the next claims nothing: the mark was
+-- lost, or somebody took it away by hand.
+create or replace function public.call_user_stands(p_user uuid)
+returns boolean
+language plpgsql volatile security definer
+set search_path = ''
+as $$
+begin
+  if not public.call_stopped('user', p_user::text) then
+    return false;
+  end if;
+  update public.call_tenants set paused = true where user_id = p_user and not paused;
+  return true;
+end
+$$;
+
+-- Of a row that is paused itself, which is put off, or it would stand in front of all others of its lane: when it was due.
+create or replace function public.call_stop_kept(p_row public.call_queue)
+returns void
+language plpgsql volatile security definer
+set search_path = ''
+as $$
+begin
+  update public.call_stops set due_at = p_row.not_before
+  where kind = 'row' and key = p_row.id::text and ended is null and due_at is null;
+end
+$$;
+
+-- The trunk that every row takes which names none, where there is but one.
+create or replace function public.call_only_trunk()
+returns text
+language plpgsql stable security definer
+set search_path = ''
+as $$
+begin
+  if exists (select from public.call_trunks) then
+    return null;
+  end if;
+  return (select min(x.trunk) from public.call_pbx x having count(*) = 1);
+end
+$$;
+
+-- When this row stood by command since `p_from` (call_clock_stood). The pause of a trunk counts where the row can take no other.
+create or replace function public.call_stops_past(p_row public.call_queue, p_from timestamptz, p_now timestamptz)
+returns table (began timestamptz, ended timestamptz)
+language plpgsql stable security definer
+set search_path = ''
+as $$
+begin
+  return query
+  select greatest(s.began, p_from), s.ended
+  from (values
+    ('all', ''), ('user', p_row.user_id::text), ('campaign', p_row.campaign_id::text), ('row', p_row.id::text),
+    ('trunk', coalesce(p_row.trunk, public.call_only_trunk()))
+  ) w (kind, key)
+  join public.call_stops s on s.kind = w.kind and s.key = w.key
+  where s.began < p_now and (s.ended is null or s.ended > p_from);
+end
+$$;
+
+-- 2. Words -------------------------------------------------------------------------------------------------------------
+
+-- How a pause is told, wherever it is told.
+create or replace function public.call_stop_words(p_stop public.call_stops)
+returns text
+language sql stable
+set search_path = ''
+as $$
+  select case p_stop.kind
+      when 'all' then 'everything is paused'
+      when 'trunk' then 'the trunk ' || p_stop.key || ' is paused'
+      when 'user' then 'this user is paused'
+      when 'campaign' then 'its campaign is paused'
+      else 'this row is paused'
+    end
+    || case when p_stop.canceling then ' until all that waits of it is canceled' else ' by command' end
+    || coalesce(': ' || p_stop.reason, '')
+$$;
+
+-- Why such a row is not dialed, if it is for a pause by command: the widest one. A row that names no trunk stands with a
+-- trunk only if there is no other.
+create or replace function public.call_why_stopped_v1(p_row bigint, p_user uuid, p_campaign uuid, p_trunk text)
+returns text
+language plpgsql stable security definer
+set search_path = ''
+as $$
+declare
+  v_stop public.call_stops;
+begin
+  for v_stop in
+    select s.*
+    from (values
+      (1, 'all', ''), (2, 'user', p_user::text), (3, 'campaign', p_campaign::text), (4, 'row', p_row::text),
+      (5, 'trunk', p_trunk)
+    ) w (rank, kind, key)
+    join public.call_stops s on s.kind = w.kind and s.key = w.key and s.ended is null
+    order by w.rank
+  loop
+    return public.call_stop_words(v_stop);
+  end loop;
+  if p_trunk is null then
+    select s.* into v_stop
+    from public.call_stops s
+    where s.kind = 'trunk' and s.key = public.call_only_trunk() and s.ended is null;
+    if found then
+      return public.call_stop_words(v_stop);
+    end if;
+  end if;
+  return null;
+end
+$$;
+comment on function public.call_why_stopped_v1 is
+  'By which pause (call_stops) a row of this id, user, campaign and trunk is not dialed, in words; null: by none.';
+
+-- The claim asks for everything, users and campaigns as a whole before it looks at a row; here are the words of it, and the
+-- row's own pause.
+create or replace function public.call_rule_pause(
+  p_row public.call_queue, p_status jsonb, p_now timestamptz, out why text, out until timestamptz, out fact text
+)
+language plpgsql stable security definer
+set search_path = ''
+as $$
+begin
+  why := public.call_why_stopped_v1(p_row.id, p_row.user_id, p_row.campaign_id, p_row.trunk);
+  if why is not null then
+    -- Long, as call_resume_v1 takes it back.
+    until := p_now + case
+      when public.call_stopped('row', p_row.id::text) then interval '1 hour' else interval '5 seconds'
+    end;
+  end if;
+end
+$$;
+
+-- Pauses as the screens show them, the latest first.
+create or replace function public.call_stops_open(p_limit integer)
+returns jsonb
+language plpgsql stable security definer
+set search_path = ''
+as $$
+begin
+  return (
+    select coalesce(jsonb_agg(jsonb_build_object(
+      'kind', s.kind, 'key', s.key, 'began', s.began, 'reason', s.reason, 'canceling', s.canceling
+    ) order by s.began desc, s.id desc), '[]')
+    from (
+      select * from public.call_stops o where o.ended is null order by o.began desc, o.id desc limit p_limit
+    ) s
+  );
+end
+$$;
+
+-- 3. Who may -----------------------------------------------------------------------------------------------------------
+
+alter table public.call_stops enable row level security;
+
+do $$
+declare
+  v_name text;
+begin
+  revoke all on public.call_stops from public, anon, authenticated;
+  grant select, insert, update, delete on public.call_stops to service_role;
+  revoke all on public.call_stops_id_seq from public, anon, authenticated;
+  grant usage, select on sequence public.call_stops_id_seq to service_role;
+  foreach v_name in array array[
+    'call_stopped(text,text)', 'call_only_trunk()', 'call_user_stands(uuid)',
+    'call_stop_kept(public.call_queue)', 'call_rule_pause(public.call_queue,jsonb,timestamptz)',
+    'call_stops_past(public.call_queue,timestamptz,timestamptz)',
+    'call_stop_words(public.call_stops)', 'call_why_stopped_v1(bigint,uuid,uuid,text)', 'call_stops_open(integer)'
+  ] loop
+    execute format('revoke all on function public.%s from public, anon, authenticated, service_role', v_name);
+    if v_name like '%\_v1(%' then
+      execute format('grant execute on function public.%s to service_role', v_name);
+    end if;
+  end loop;
+end
+$$;
+
+notify pgrst, 'reload schema';
+
 -- ---- 20261125001600_call_views.sql
 
 -- What a person sees in the dashboard: call_queue and call_logs explained column by column, and four views with plain
@@ -6432,6 +6676,7 @@ select
   nullif(n.lane, '00000000-0000-0000-0000-000000000000') as campaign_id,
   c.campaign_name,
   case
+    when exists (select from public.call_stops s where s.kind = 'all' and s.ended is null) then 'everything is paused'
     when coalesce(t.paused, false) then 'the user is paused'
     when coalesce(l.paused, false) or c.status = 'paused' then 'paused'
     when r.due > 0 then 'waiting for its turn'
@@ -6472,6 +6717,10 @@ select
   'waits' as kind,
   case
     when q.expires_at <= now() then 'its time ran out: it ends as soon as an adapter looks'
+    -- Asked for each row only while there is a pause.
+    when exists (select from public.call_stops s where s.ended is null)
+      and public.call_why_stopped_v1(q.id, q.user_id, q.campaign_id, q.trunk) is not null
+      then public.call_why_stopped_v1(q.id, q.user_id, q.campaign_id, q.trunk)
     when exists (select from public.call_tenants t where t.user_id = q.user_id and t.paused)
       then 'this user is paused (call_tenants.paused)'
     when exists (select from public.call_lanes l where l.user_id = q.user_id and l.lane = q.lane and l.paused)
@@ -10479,6 +10728,402 @@ insert into public.call_zones (prefix, zones) values
 ('9769', 'Asia/Ulaanbaatar Asia/Hovd')
 on conflict (prefix) do update set zones = excluded.zones
 where call_zones.zones is distinct from excluded.zones;
+
+-- ---- 20261125002000_call_control.sql
+
+-- Pause, resume, cancel: one row, a campaign, a user, a trunk, or everything (call_stops). Whoever writes there takes the
+-- lock of the claim, so nothing is claimed once a pause is committed. Calls that live go on; rows that wait keep their time,
+-- as with a pause of migration 1300.
+
+-- For canceling what waits for a trunk, and for finding the lanes of a campaign.
+create index if not exists call_queue_trunk_idx
+  on public.call_queue (trunk, id) where status = 'queued' and trunk is not null;
+create index if not exists call_lanes_lane_idx on public.call_lanes (lane);
+
+-- 1. Commands ----------------------------------------------------------------------------------------------------------
+
+-- The key as call_stops holds it. Raises what is wrong with it.
+create or replace function public.call_stop_key(p_kind text, p_key text)
+returns text
+language plpgsql stable security definer
+set search_path = ''
+as $$
+begin
+  case p_kind
+    when 'all' then
+      if coalesce(p_key, '') <> '' then
+        raise exception 'all is everything: it takes no name, but "%" was given', left(p_key, 100)
+          using errcode = 'PT400';
+      end if;
+      return '';
+    when 'user', 'campaign' then
+      begin
+        return (p_key::uuid)::text;
+      exception
+        when invalid_text_representation then null;
+      end;
+    when 'row' then
+      if p_key ~ '^[0-9]{1,18}$' then
+        return (p_key::bigint)::text;
+      end if;
+    when 'trunk' then
+      if p_key <> '' then
+        return p_key;
+      end if;
+    else
+      raise exception 'there is no "%": name a row, campaign, user, trunk, or all', left(p_kind, 100)
+        using errcode = 'PT400';
+  end case;
+  raise exception 'a % cannot be "%": %', p_kind, left(p_key, 100), case p_kind
+      when 'row' then 'give the number of a row of call_queue'
+      when 'trunk' then 'give its name, as status shows it'
+      else 'give its id (a uuid)'
+    end
+    using errcode = 'PT400';
+end
+$$;
+
+-- Refuses what is not there: a pause of a mistyped name would stop nothing, and nobody would know.
+create or replace function public.call_stop_known(p_kind text, p_key text)
+returns void
+language plpgsql stable security definer
+set search_path = ''
+set enable_seqscan = off
+as $$
+declare
+  v_status text;
+begin
+  if p_kind = 'row' then
+    select q.status into v_status from public.call_queue q where q.id = p_key::bigint;
+    if not found then
+      raise exception 'call_queue has no row %', p_key using errcode = 'PT404';
+    elsif v_status in ('done', 'canceled') then
+      raise exception 'row % of call_queue is over (%), nothing of it is dialed', p_key, v_status
+        using errcode = 'PT409';
+    end if;
+  elsif p_kind = 'user' and not exists (select from public.call_tenants t where t.user_id = p_key::uuid)
+    and not exists (select from public.call_queue q where q.user_id = p_key::uuid and q.status = 'queued')
+    and not exists (select from public.campaigns c where c.user_id = p_key::uuid) then
+    raise exception 'no user % is known: it has no row in call_queue and no campaign', p_key using errcode = 'PT404';
+  elsif p_kind = 'campaign' and not exists (select from public.campaigns c where c.id = p_key::uuid)
+    and not exists (select from public.call_lanes l where l.lane = p_key::uuid)
+    and not exists (
+      select from public.call_queue q
+      where q.campaign_id = p_key::uuid and q.status in ('queued', 'dialing', 'talking')
+    ) then
+    raise exception 'no campaign % is known, and no row of call_queue is of it', p_key using errcode = 'PT404';
+  elsif p_kind = 'trunk' and not exists (select from public.call_pbx x where x.trunk = p_key)
+    and not exists (select from public.call_trunks t where t.trunk = p_key)
+    and not exists (
+      select from public.call_queue q where q.trunk = p_key and q.status = 'queued' and q.trunk is not null
+    ) then
+    raise exception 'no trunk % is known; known: %', p_key, coalesce(
+        (
+          select string_agg(n.trunk, ', ' order by n.trunk)
+          from (
+            select x.trunk from public.call_pbx x where x.trunk is not null
+            union
+            select t.trunk from public.call_trunks t
+          ) n
+        ), 'none'
+      )
+      using errcode = 'PT404';
+  end if;
+end
+$$;
+
+-- Whoever writes here waits for the claim that is going on, and the next one sees it. Also for edits by hand.
+create or replace function public.call_stops_lock()
+returns trigger
+language plpgsql security definer
+set search_path = ''
+as $$
+begin
+  perform public.call_lock();
+  return null;
+end
+$$;
+
+create or replace trigger call_stops_lock
+  before insert or update or delete on public.call_stops
+  for each statement execute function public.call_stops_lock();
+
+-- Marks the turns of what is paused, so that a claim does not even look there.
+create or replace function public.call_stop_marks(p_kind text, p_key text)
+returns void
+language plpgsql volatile security definer
+set search_path = ''
+set enable_seqscan = off
+as $$
+begin
+  if p_kind = 'user' then
+    insert into public.call_tenants as t (user_id, paused) values (p_key::uuid, true)
+    on conflict (user_id) do update set paused = true where not t.paused;
+  elsif p_kind = 'campaign' then
+    update public.call_lanes set paused = true, halted = true where lane = p_key::uuid and not paused;
+  end if;
+end
+$$;
+
+-- The reverse. A campaign that the app has paused or deleted stays marked.
+create or replace function public.call_stop_unmarks(p_kind text, p_key text, p_due_at timestamptz)
+returns void
+language plpgsql volatile security definer
+set search_path = ''
+set enable_seqscan = off
+as $$
+begin
+  if p_kind = 'user' then
+    update public.call_tenants set paused = false, ready = true, wake_at = null where user_id = p_key::uuid and paused;
+  elsif p_kind = 'campaign' and not public.call_campaign_stands(p_key::uuid) then
+    with lanes as (
+      update public.call_lanes set paused = false, halted = false, ready = true, wake_at = null
+      where lane = p_key::uuid and paused
+      returning user_id
+    )
+    update public.call_tenants set ready = true, wake_at = null
+    where user_id = any (array(select l.user_id from lanes l));
+  elsif p_kind = 'row' and p_due_at is not null then
+    update public.call_queue set not_before = p_due_at where id = p_key::bigint and status = 'queued';
+  end if;
+end
+$$;
+
+-- Rows of it whose last word is not spoken; those that have an outcome wait for the AI's, and may be tried again.
+create or replace function public.call_stop_calls(p_kind text, p_key text)
+returns table (id bigint, in_air boolean, cancel_requested boolean)
+language plpgsql stable security definer
+set search_path = ''
+as $$
+begin
+  return query
+  select q.id, q.outcome is null, q.cancel_requested
+  from public.call_queue q
+  -- The number is said so that the index of live numbers is taken: it is as long as there are calls.
+  where q.status in ('dialing', 'talking') and q.e164 is not null
+    and case p_kind
+      when 'all' then true
+      when 'user' then q.user_id::text = p_key
+      when 'campaign' then q.campaign_id::text = p_key
+      when 'trunk' then q.dialed_trunk = p_key
+      else q.id::text = p_key
+    end;
+end
+$$;
+
+-- What else keeps it from being dialed, in words, once its own pause is over.
+create or replace function public.call_still_stopped(p_kind text, p_key text)
+returns text
+language plpgsql stable security definer
+set search_path = ''
+as $$
+declare
+  v_row public.call_queue;
+begin
+  if p_kind = 'row' then
+    select * into v_row from public.call_queue q where q.id = p_key::bigint;
+  elsif p_kind = 'campaign' then
+    v_row.campaign_id := p_key::uuid;
+    select c.user_id into v_row.user_id from public.campaigns c where c.id = v_row.campaign_id;
+  elsif p_kind = 'user' then
+    v_row.user_id := p_key::uuid;
+  elsif p_kind = 'trunk' then
+    v_row.trunk := p_key;
+  end if;
+  return coalesce(
+    public.call_why_stopped_v1(v_row.id, v_row.user_id, v_row.campaign_id, v_row.trunk),
+    case
+      when public.call_campaign_gone(v_row.campaign_id) then 'its campaign was deleted'
+      when public.call_campaign_stands(v_row.campaign_id) then 'the app has its campaign paused (campaigns.status)'
+    end
+  );
+end
+$$;
+
+create or replace function public.call_pause_v1(p_kind text, p_key text default null, p_reason text default null)
+returns jsonb
+language plpgsql volatile security definer
+set search_path = ''
+set enable_seqscan = off
+set lock_timeout = '5s'
+as $$
+declare
+  v_key constant text := public.call_stop_key(p_kind, p_key);
+  v_before boolean;
+  v_stop public.call_stops;
+begin
+  perform public.call_stop_known(p_kind, v_key);
+  perform public.call_lock();
+  v_before := exists (
+    select from public.call_stops s where s.kind = p_kind and s.key = v_key and s.ended is null and not s.canceling
+  );
+  insert into public.call_stops as s (kind, key, began, reason)
+  values (p_kind, v_key, clock_timestamp(), left(nullif(trim(p_reason), ''), 500))
+  on conflict (kind, key) where ended is null do update
+  set reason = coalesce(excluded.reason, s.reason), canceling = false
+  returning s.* into v_stop;
+  perform public.call_stop_marks(p_kind, v_key);
+  perform public.call_ring_bell();
+  return jsonb_build_object(
+    'kind', v_stop.kind, 'key', v_stop.key, 'began', v_stop.began, 'before', v_before,
+    'words', public.call_stop_words(v_stop),
+    'live', (select count(*) from public.call_stop_calls(p_kind, v_key) c where c.in_air)
+  );
+end
+$$;
+comment on function public.call_pause_v1 is
+  'Pauses a row, campaign, user, trunk (kind and key), or all: once this is committed nothing of it is dialed. Live calls go on.';
+
+-- Ends such a pause, and one that was set by hand (call_tenants.paused, call_lanes.paused).
+create or replace function public.call_resume_v1(p_kind text, p_key text default null)
+returns jsonb
+language plpgsql volatile security definer
+set search_path = ''
+set enable_seqscan = off
+set lock_timeout = '5s'
+as $$
+declare
+  v_key constant text := public.call_stop_key(p_kind, p_key);
+  v_stop public.call_stops;
+  v_was boolean;
+begin
+  perform public.call_lock();
+  update public.call_stops s set ended = clock_timestamp()
+  where s.kind = p_kind and s.key = v_key and s.ended is null
+  returning s.* into v_stop;
+  v_was := found;
+  if p_kind = 'trunk' then
+    -- Whoever resumes a trunk has asked the carrier: what its calls told against it counts no more.
+    v_was := public.call_trunk_forgive(v_key) or v_was;
+  elsif p_kind = 'user' then
+    v_was := v_was or exists (select from public.call_tenants t where t.user_id = v_key::uuid and t.paused);
+  elsif p_kind = 'campaign' then
+    v_was := v_was or exists (
+      select from public.call_lanes l where l.lane = v_key::uuid and l.paused and not l.halted
+    );
+  end if;
+  perform public.call_stop_unmarks(p_kind, v_key, v_stop.due_at);
+  perform public.call_ring_bell();
+  return jsonb_build_object(
+    'kind', p_kind, 'key', v_key, 'was', v_was, 'still', public.call_still_stopped(p_kind, v_key)
+  );
+end
+$$;
+comment on function public.call_resume_v1 is
+  'Ends a pause of a row, campaign, user, trunk (kind and key), or all; says what else keeps it from being dialed.';
+
+-- Cancels all of it, a piece at a time: to be called again with the `before` of the first answer while it says `more`.
+-- From the commit of the first piece on nothing of it is dialed: it is paused until the last one. If nobody asks for the
+-- rest it stays paused, and says so.
+create or replace function public.call_cancel_all_v1(
+  p_kind text, p_key text default null, p_reason text default null, p_before timestamptz default null
+)
+returns jsonb
+language plpgsql volatile security definer
+set search_path = ''
+set enable_seqscan = off
+set lock_timeout = '5s'
+as $$
+declare
+  -- Some 200 ms of work; the log row of each is most of it.
+  v_most constant integer := 1000;
+  v_key constant text := public.call_stop_key(p_kind, p_key);
+  v_reason constant text := left(nullif(trim(p_reason), ''), 500);
+  v_mine constant text := 'q.status = ''queued'' and q.created_at <= $2 and ' || case p_kind
+    when 'all' then 'true'
+    when 'user' then 'q.user_id = $1::uuid'
+    when 'campaign' then 'q.campaign_id = $1::uuid and q.campaign_id is not null'
+    when 'trunk' then 'q.trunk = $1 and q.trunk is not null'
+    else 'q.id = $1::bigint'
+  end;
+  v_before timestamptz := p_before;
+  v_ids bigint[];
+  v_waited integer := 0;
+  v_live integer;
+  v_left boolean;
+begin
+  if v_before is null then
+    perform public.call_stop_known(p_kind, v_key);
+    perform public.call_lock();
+    v_before := clock_timestamp();
+    insert into public.call_stops (kind, key, began, reason, canceling)
+    values (
+      p_kind, v_key, v_before, v_reason,
+      -- What was paused by hand stays paused.
+      not (p_kind = 'user' and exists (
+        select from public.call_tenants t where t.user_id = v_key::uuid and t.paused
+      )) and not (p_kind = 'campaign' and exists (
+        select from public.call_lanes l where l.lane = v_key::uuid and l.paused and not l.halted
+      ))
+    )
+    on conflict (kind, key) where ended is null do nothing;
+    perform public.call_stop_marks(p_kind, v_key);
+  else
+    execute 'select array(select q.id from public.call_queue q where ' || v_mine || ' limit ' || v_most
+      || ' for update skip locked)'
+    into v_ids using v_key, v_before;
+    update public.call_queue set cancel_requested = true, cancel_reason = coalesce(v_reason, cancel_reason)
+    where id = any (v_ids);
+    v_waited := cardinality(v_ids);
+  end if;
+
+  -- Live calls with every piece, the first one too: they are what people hear.
+  v_ids := array(
+    select q.id from public.call_queue q
+    where q.id = any (array(
+      select c.id from public.call_stop_calls(p_kind, v_key) c where not c.cancel_requested limit v_most
+    ))
+    for update skip locked
+  );
+  with hung as (
+    update public.call_queue set cancel_requested = true, cancel_reason = coalesce(v_reason, cancel_reason)
+    where id = any (v_ids) and status in ('dialing', 'talking')
+    returning outcome
+  )
+  select count(*) filter (where h.outcome is null) into v_live from hung h;
+
+  execute 'select exists (select from public.call_queue q where ' || v_mine || ')' into v_left using v_key, v_before;
+  v_left := v_left or exists (
+    select from public.call_stop_calls(p_kind, v_key) c where not c.cancel_requested
+  );
+  if not v_left then
+    perform public.call_lock();
+    update public.call_stops s set ended = clock_timestamp()
+    where s.kind = p_kind and s.key = v_key and s.ended is null and s.canceling;
+    if found then
+      perform public.call_stop_unmarks(p_kind, v_key, null);
+    end if;
+  end if;
+  perform public.call_ring_bell();
+  return jsonb_build_object(
+    'kind', p_kind, 'key', v_key, 'before', v_before, 'waited', v_waited, 'live', v_live, 'more', v_left,
+    'still', case when not v_left then public.call_still_stopped(p_kind, v_key) end
+  );
+end
+$$;
+comment on function public.call_cancel_all_v1 is
+  'Cancels a campaign, user, trunk (kind and key), or all, 1000 rows at a time; call it again with its `before` while `more`.';
+
+-- 2. Who may -----------------------------------------------------------------------------------------------------------
+
+do $$
+declare
+  v_name text;
+begin
+  foreach v_name in array array[
+    'call_stop_key(text,text)', 'call_stop_known(text,text)', 'call_stops_lock()', 'call_stop_marks(text,text)',
+    'call_stop_unmarks(text,text,timestamptz)', 'call_stop_calls(text,text)', 'call_still_stopped(text,text)',
+    'call_pause_v1(text,text,text)', 'call_resume_v1(text,text)', 'call_cancel_all_v1(text,text,text,timestamptz)'
+  ] loop
+    execute format('revoke all on function public.%s from public, anon, authenticated, service_role', v_name);
+    if v_name like '%\_v1(%' then
+      execute format('grant execute on function public.%s to service_role', v_name);
+    end if;
+  end loop;
+end
+$$;
+
+notify pgrst, 'reload schema';
 
 -- ---- 20261125002300_call_explain.sql
 

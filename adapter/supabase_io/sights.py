@@ -118,6 +118,9 @@ class Sight:
 class Wait:
     """What else decides whether a queued row is dialed."""
 
+    stopped: str | None
+    """By which pause by command it stands, in words."""
+
     user_paused: bool
     campaign_paused: bool
     user_in_air: int
@@ -292,6 +295,7 @@ def _sight(value: object) -> Sight:
 
 def _wait(wait: Mapping[str, Any]) -> Wait:
     return Wait(
+        stopped=_words(wait, "stopped"),
         user_paused=records.boolean(wait, "user_paused"),
         campaign_paused=records.boolean(wait, "lane_paused"),
         user_in_air=records.integer(wait, "user_in_air"),

@@ -118,7 +118,8 @@ set search_path = ''
 as $$
 begin
   return query
-  select 'number', r.* from public.call_rule_number(p_row, p_status, p_now) r
+  select 'pause', r.* from public.call_rule_pause(p_row, p_status, p_now) r
+  union all select 'number', r.* from public.call_rule_number(p_row, p_status, p_now) r
   union all select 'variables', r.* from public.call_rule_variables(p_row, p_status, p_now) r
   union all select 'answered', r.* from public.call_rule_answered(p_row, p_status, p_now) r
   union all select 'hours', r.* from public.call_rule_hours(p_row, p_status, p_now) r
@@ -163,6 +164,9 @@ language plpgsql volatile security definer
 set search_path = ''
 as $$
 begin
+  if p_rule = 'pause' then
+    perform public.call_stop_kept(p_row);
+  end if;
   update public.call_queue set not_before = p_until, wait_reason = p_why, updated_at = p_now where id = p_row.id;
 end
 $$;

@@ -281,6 +281,13 @@ begin
     why := v_told ->> 'problem';
     return;
   end if;
+  select public.call_stop_words(s) into why
+  from public.call_stops s
+  where s.kind = 'trunk' and s.key = p_trunk and s.ended is null;
+  if found then
+    until := p_now + interval '5 seconds';
+    return;
+  end if;
   select * into v_fit from public.call_trunk_fit(p_status ->> 'pbx', p_trunk, p_now);
   if v_fit.why is not null then
     why := v_fit.why;

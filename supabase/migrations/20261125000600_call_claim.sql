@@ -389,6 +389,9 @@ begin
   where q.status in ('dialing', 'talking') and q.outcome is null and q.pbx = v_pbx;
   v_status := p_status || jsonb_build_object('_in_air', public.call_trunks_in_air(v_pbx));
   v_room := public.call_pbx_trunks_left(v_status, least(p_room, v_pbx_room, public.call_all_left(), 500), p_now);
+  if public.call_stopped('all', '') then
+    v_room := 0;
+  end if;
 
   for pass in 1 .. v_passes loop
     exit when v_got >= v_room;
@@ -403,6 +406,7 @@ begin
 
     foreach v_user in array v_users loop
       exit when v_got >= v_room;
+      continue when public.call_user_stands(v_user);
       select public.call_user_limit(v_user, v_most_of_user) - count(*) into v_user_room
       from public.call_queue q
       where q.user_id = v_user and q.status in ('dialing', 'talking') and q.outcome is null;

@@ -94,6 +94,7 @@ begin
   end if;
   if v_row.status = 'queued' then
     v_wait := jsonb_build_object(
+      'stopped', public.call_why_stopped_v1(v_row.id, v_row.user_id, v_row.campaign_id, v_row.trunk),
       'user_paused', exists (select from public.call_tenants t where t.user_id = v_row.user_id and t.paused),
       'lane_paused', exists (
         select from public.call_lanes l where l.user_id = v_row.user_id and l.lane = v_row.lane and l.paused
@@ -219,6 +220,7 @@ declare
   v_now constant timestamptz := clock_timestamp();
   -- By then an adapter that runs has ended what is over: it looks every few seconds, and at orphans after a minute.
   v_late constant timestamptz := v_now - interval '2 minutes';
+  v_all constant boolean := public.call_stopped('all', '');
   v_queue jsonb;
   v_air jsonb;
   v_ended jsonb;
@@ -236,7 +238,7 @@ begin
     from waiting w
     group by w.user_id, w.lane
   ), told as (
-    select n.*, coalesce(t.paused, false) or coalesce(l.paused, false) as paused
+    select n.*, v_all or coalesce(t.paused, false) or coalesce(l.paused, false) as paused
     from lanes n
     left join public.call_tenants t on t.user_id = n.user_id
     left join public.call_lanes l on l.user_id = n.user_id and l.lane = n.lane
@@ -286,6 +288,8 @@ begin
   return jsonb_build_object(
     'now', v_now,
     'region', (select s.default_region from public.call_settings s),
+    'stops', public.call_stops_open(v_limit),
+    'stops_most', v_limit,
     'queue', v_queue,
     'air', v_air,
     'ended', v_ended,

@@ -81,7 +81,8 @@ set search_path = ''
 as $$
 begin
   return exists (select from public.campaigns c where c.id = p_campaign and c.status = 'paused')
-    or exists (select from public.call_campaigns_gone g where g.campaign_id = p_campaign);
+    or exists (select from public.call_campaigns_gone g where g.campaign_id = p_campaign)
+    or public.call_stopped('campaign', p_campaign::text);
 end
 $$;
 
@@ -135,6 +136,8 @@ begin
     union all
     select h.began, h.ended
     from public.call_hours_shut(p_row.user_id, p_row.campaign_id, p_row.zones, v_from, p_now) h
+    union all
+    select s.began, s.ended from public.call_stops_past(p_row, v_from, p_now) s
     order by began
   loop
     -- Where both were paused at once, that time counts once.

@@ -180,6 +180,7 @@ select
   nullif(n.lane, '00000000-0000-0000-0000-000000000000') as campaign_id,
   c.campaign_name,
   case
+    when exists (select from public.call_stops s where s.kind = 'all' and s.ended is null) then 'everything is paused'
     when coalesce(t.paused, false) then 'the user is paused'
     when coalesce(l.paused, false) or c.status = 'paused' then 'paused'
     when r.due > 0 then 'waiting for its turn'
@@ -220,6 +221,10 @@ select
   'waits' as kind,
   case
     when q.expires_at <= now() then 'its time ran out: it ends as soon as an adapter looks'
+    -- Asked for each row only while there is a pause.
+    when exists (select from public.call_stops s where s.ended is null)
+      and public.call_why_stopped_v1(q.id, q.user_id, q.campaign_id, q.trunk) is not null
+      then public.call_why_stopped_v1(q.id, q.user_id, q.campaign_id, q.trunk)
     when exists (select from public.call_tenants t where t.user_id = q.user_id and t.paused)
       then 'this user is paused (call_tenants.paused)'
     when exists (select from public.call_lanes l where l.user_id = q.user_id and l.lane = q.lane and l.paused)

@@ -27,6 +27,7 @@ insert into ours values
   ('call_regions', 'table'),
   ('call_retries', 'table'),
   ('call_settings', 'table'),
+  ('call_stops', 'table'),
   ('call_tenants', 'table'),
   ('call_trunk_health', 'table'),
   ('call_trunks', 'table'),
@@ -42,6 +43,7 @@ insert into ours values
   ('call_hours_id_seq', 'sequence'),
   ('call_pauses_id_seq', 'sequence'),
   ('call_queue_id_seq', 'sequence'),
+  ('call_stops_id_seq', 'sequence'),
   ('call_turn', 'sequence');
 
 select set_eq(

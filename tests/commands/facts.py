@@ -59,8 +59,8 @@ def over(outcome: str, reason: str, **more: Any) -> Sight:
 def wait(**more: Any) -> Wait:
     """Nothing in the way."""
     fields: dict[str, Any] = {
-        "user_paused": False, "campaign_paused": False, "user_in_air": 0, "campaign_in_air": 0, "number_busy": False,
-        "ahead": 0, "ahead_most": 100,
+        "stopped": None, "user_paused": False, "campaign_paused": False, "user_in_air": 0, "campaign_in_air": 0,
+        "number_busy": False, "ahead": 0, "ahead_most": 100,
     }  # fmt: skip
     return Wait(**{**fields, **more})
 

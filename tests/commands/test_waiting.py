@@ -15,6 +15,11 @@ SILENT = link(heard=180)
     ("kind", "words", "facts"),
     [
         (TURN, "within seconds", {}),
+        (
+            "paused",
+            "everything is paused by command",
+            {"waits": wait(stopped="everything is paused by command", user_paused=True)},
+        ),
         ("paused", "this user is paused", {"waits": wait(user_paused=True)}),
         ("paused", "this campaign is paused", {"waits": wait(campaign_paused=True)}),
         ("not_due", "in 1 min 30 s", {"row": sight(not_before=NOW + 89.5)}),

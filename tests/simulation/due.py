@@ -2,8 +2,9 @@
 
 Each second the world looks which rows could be claimed by whom: the row is due, its person is free, the limits of its
 user and PBX leave room, its trunk works, and the adapter says itself that it is ready and has room, holds the PBX (or
-may take it), and gets its answers. A row that the same adapter could have claimed for a whole sweep interval, without a second in between
-in which it could not, should have been claimed. No fault of Realtime is an excuse, and no other one by its mere name.
+may take it), and gets its answers. A row that the same adapter could have claimed for a whole sweep interval, without a
+second in between in which it could not, should have been claimed. No fault of Realtime is an excuse, and no other one
+by its mere name.
 """
 
 import math

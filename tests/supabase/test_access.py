@@ -14,18 +14,20 @@ TABLES = (
     "call_campaign_news", "call_pauses", "call_campaigns_gone", "call_retries", "call_charges",
     "call_dials", "call_trunks", "call_trunk_health", "call_limits",
     "call_hours", "call_campaign_dates", "call_user_zones", "call_zones",
+    "call_stops",
 )  # fmt: skip
 VIEWS = ("calls_live", "calls_today", "queue_overview", "queue_problems")
 SEQUENCES = (
     "call_hours_id_seq",
     "call_arrivals_id_seq", "call_campaign_news_id_seq", "call_claim_number", "call_pauses_id_seq", "call_queue_id_seq",
-    "call_turn",
+    "call_stops_id_seq", "call_turn",
 )  # fmt: skip
 PUBLIC_FUNCTIONS = {
     "call_register_v1", "call_sync_v1", "call_cancel_v1", "call_number_v1",
     "call_follow_v1", "call_wish_v1", "call_stop_v1", "call_status_v1", "call_doctor_v1", "call_probe_v1",
     "call_witness_v1", "call_batch_v1", "call_today_v1", "call_why_waits_v1", "call_shadow_v1",
     "call_hours_v1", "call_hours_set_v1",
+    "call_why_stopped_v1", "call_pause_v1", "call_resume_v1", "call_cancel_all_v1",
 }  # fmt: skip
 BROWSER_FUNCTIONS = {"campaigns"}
 """What the app's pages read with, as themselves: no rights come with it."""

@@ -87,8 +87,8 @@ async def test_following_tells_what_decides_about_a_queued_row(desk: Desk) -> No
     assert row is not None
     wait = (await follow(connection, row))["wait"]
     assert wait == {
-        "user_paused": False, "lane_paused": False, "user_in_air": 0, "lane_in_air": 0, "number_busy": False,
-        "ahead": 4, "ahead_most": 100,
+        "stopped": None, "user_paused": False, "lane_paused": False, "user_in_air": 0, "lane_in_air": 0,
+        "number_busy": False, "ahead": 4, "ahead_most": 100,
     }  # fmt: skip
     await connection.execute("update call_queue set priority = 9 where id = $1", first)
     assert {(await desk.claim_one())["row_id"] for _ in range(2)} == {first, first + 2}

@@ -38,6 +38,8 @@ def _not_due(seen: Following) -> str | None:
 
 
 def _paused(seen: Following) -> str | None:
+    if seen.wait and seen.wait.stopped:
+        return seen.wait.stopped
     if seen.wait and seen.wait.user_paused:
         return "this user is paused (call_tenants.paused)"
     if seen.wait and seen.wait.campaign_paused:
