@@ -21,8 +21,7 @@ from pathlib import Path
 from tenacity import AsyncRetrying, retry_if_exception_type, wait_random_exponential
 
 from adapter import __version__, clock, shadow
-from adapter.core.model import ClaimedRow, Ending, Form, OpenCall, Record
-from adapter.core.numbers import NumberStyle
+from adapter.core.model import ClaimedRow, Ending, Form, NumberStyle, OpenCall, Record
 from adapter.core.originate import DialPlan
 from adapter.core.policy import AiBreaker, TrunkBreaker, room
 from adapter.dialer import Dialer

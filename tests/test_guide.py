@@ -11,7 +11,8 @@ import pytest
 from phonenumbers import SUPPORTED_REGIONS, connects_to_emergency_number
 
 from adapter.core.call import AI_FAILED_WITHIN
-from adapter.core.numbers import NumberStyle, trunk_form
+from adapter.core.model import NumberStyle
+from adapter.core.numbers import trunk_form
 from adapter.core.originate import build
 from adapter.core.policy import (
     AI_FAILURES,

@@ -57,7 +57,7 @@ async def _all(settings: Settings, tried: str, *, as_json: bool) -> int:
 async def _look(settings: Settings, tried: str) -> AsyncIterator[Finding]:
     # Imported here so that --help and a wrong setting answer at once.
     from adapter import clock  # noqa: PLC0415
-    from adapter.core.numbers import NumberStyle  # noqa: PLC0415
+    from adapter.core.model import NumberStyle  # noqa: PLC0415
     from adapter.doctor import machine, pbx, supabase  # noqa: PLC0415
     from adapter.log import hide, set_up  # noqa: PLC0415
     from adapter.wiring import configs  # noqa: PLC0415

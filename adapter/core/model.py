@@ -5,6 +5,8 @@ made, so that nobody behind the seam checks them again. Times are seconds since 
 says otherwise; an instant that was never reached is None.
 """
 
+import math
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -45,6 +47,17 @@ class Form(StrEnum):
 
     TRUNK = "trunk"
     ROUTE = "route"
+
+
+class NumberStyle(StrEnum):
+    """How a carrier wants numbers written."""
+
+    E164 = "e164"
+    """60123456700: country code, no plus. What most carriers take."""
+
+    PLUS = "plus"
+    NATIONAL = "national"
+    """0123456700; numbers abroad with the international prefix of the region."""
 
 
 class ReleaseCause(StrEnum):
@@ -90,6 +103,56 @@ class Channel:
     """A 180 came (ChannelState 5); a leg with early media alone does not tell."""
 
 
+_WAY_ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
+"""Short enough that no dial string reaches the 255 characters at which Asterisk cuts it without a word."""
+
+_AFFIX = re.compile(r"\+?[0-9]{0,15}")
+_SHOWN_NUMBER = re.compile(r"\+?[0-9]{3,15}")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Way:
+    """A trunk as the database knows it (table `call_trunks`). Raises ValueError for what cannot stand in a dial string.
+
+    The adapter's own trunk, of its settings, is not one of these: a row without a way goes through that.
+    """
+
+    id: str
+    """Provider id, like SIP-TRUNK-1A2B3C4D; in form route any name, as MikoPBX chooses the provider."""
+
+    form: Form = Form.TRUNK
+    number_style: NumberStyle = NumberStyle.E164
+    strip: str = ""
+    """Taken off the front of the number in that style; a number that does not begin so is not dialed."""
+
+    add: str = ""
+    """Put in front of what is left."""
+
+    caller_id: str | None = None
+    """Digits, with or without a plus; None leaves the adapter's own."""
+
+    calls_per_second: float | None = None
+    """New calls that the carrier takes; None: only the adapter's own pace counts."""
+
+    max_channels: int | None = None
+    """Calls that the carrier carries at once; None: not known."""
+
+    def __post_init__(self) -> None:
+        """Check every value that is written into an action, or reckoned with."""
+        for what, pattern, value in (
+            ("trunk", _WAY_ID, self.id),
+            ("strip_prefix", _AFFIX, self.strip),
+            ("add_prefix", _AFFIX, self.add),
+            ("caller id", _SHOWN_NUMBER, "000" if self.caller_id is None else self.caller_id),
+        ):
+            if not pattern.fullmatch(value):
+                raise ValueError(f"{what} {value[:80]!r} cannot stand in a call")
+        if self.calls_per_second is not None and not 0 < self.calls_per_second < math.inf:
+            raise ValueError("calls_per_second must be above zero")
+        if self.max_channels is not None and self.max_channels < 1:
+            raise ValueError("max_channels must be at least 1")
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ClaimedRow:
     """A queue row that is ours to dial once, as the claim returned it (`call_sync_v1`)."""
@@ -126,6 +189,9 @@ class ClaimedRow:
 
     pbx_boot: str | None = None
     """Start time of the PBX as the claimant had read it when it claimed (`CoreStatus`), as an opaque string."""
+
+    way: Way | None = None
+    """Trunk that the claim chose; None: the one of the adapter's settings."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -7,11 +7,12 @@ but of an unknown range is only warned of, because the metadata lags behind new 
 
 import re
 from dataclasses import dataclass
-from enum import StrEnum
 from typing import assert_never
 
 import phonenumbers
 from phonenumbers import PhoneNumber, PhoneNumberFormat, PhoneNumberType, ValidationResult, shortnumberinfo
+
+from adapter.core.model import NumberStyle
 
 MIN_NATIONAL_DIGITS = 7
 """Shorter ones are service and emergency numbers almost everywhere, and a wrong one reaches somebody else."""
@@ -44,17 +45,6 @@ _IMPOSSIBLE = {
 
 class NumberRefused(ValueError):
     """This number is not dialed; the text says why, for the person who wrote it."""
-
-
-class NumberStyle(StrEnum):
-    """How a carrier wants numbers written."""
-
-    E164 = "e164"
-    """60123456700: country code, no plus. What most carriers take."""
-
-    PLUS = "plus"
-    NATIONAL = "national"
-    """0123456700; numbers abroad with the international prefix of the region."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

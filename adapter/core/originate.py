@@ -27,8 +27,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from adapter.core.model import ClaimedRow, Form
-from adapter.core.numbers import Number, NumberRefused, NumberStyle, parse, same_number, trunk_form
+from adapter.core.model import ClaimedRow, Form, NumberStyle
+from adapter.core.numbers import Number, NumberRefused, parse, same_number, trunk_form
 
 MAX_LINE_BYTES = 1022
 """Of one AMI line, header name included, without CR LF (asterisk main/manager.c)."""

@@ -15,14 +15,20 @@ from adapter.core.model import (
     AnsweredMark,
     CallTimes,
     ClaimedRow,
+    Form,
+    NumberStyle,
     OpenCall,
     OutcomeRecord,
     Record,
     ReleaseRecord,
+    Way,
 )
 
 LAST_INSTANT = 253_402_300_799.0
 """End of the year 9999: the last one that ISO 8601 and Python can write."""
+
+MAX_WAY_ID = 64
+"""Characters of a trunk's id, as the database takes them."""
 
 
 class Unfit(ValueError):
@@ -52,6 +58,7 @@ def encode(record: Record) -> dict[str, Any]:
                 "talk_seconds": ending.talk_seconds,
                 "estimated": ending.estimated,
                 "trunk": record.trunk or None,
+                "watched": ending.watched,
             }
         case ReleaseRecord():
             out = {
@@ -122,7 +129,39 @@ def decode_row(value: object) -> ClaimedRow:
         claimed_at=instant(row, "claimed_at"),
         bell_at=instant_or_none(row, "bell_at"),
         pbx_boot=text_or_none(row, "pbx_boot"),
+        way=None if row.get("trunk") is None else decode_way(row["trunk"]),
     )
+
+
+def decode_way(value: object) -> Way:
+    """A trunk: of a claimed row, or of the list in an answer; raises Unfit."""
+    found = obj(value, "trunk")
+    form, style = text(found, "form"), text(found, "number_style")
+    if form not in set(Form):
+        raise Unfit(f"the form {form[:40]!r} of the trunk is not known to this version of the adapter")
+    if style not in set(NumberStyle):
+        raise Unfit(f"the number style {style[:40]!r} of the trunk is not known to this version of the adapter")
+    try:
+        return Way(
+            id=text(found, "id"),
+            form=Form(form),
+            number_style=NumberStyle(style),
+            strip=text_or_none(found, "strip") or "",
+            add=text_or_none(found, "add") or "",
+            caller_id=text_or_none(found, "caller_id"),
+            calls_per_second=None if found.get("calls_per_second") is None else number(found, "calls_per_second"),
+            max_channels=None if found.get("max_channels") is None else integer(found, "max_channels"),
+        )
+    except Unfit:
+        raise
+    except ValueError as error:
+        raise Unfit(str(error)) from None
+
+
+def way_id_of(value: object) -> str | None:
+    """The id in a trunk that could not be read as a whole, if at least that is a text of sane length."""
+    found = value.get("id") if isinstance(value, Mapping) else None
+    return found if isinstance(found, str) and 0 < len(found) <= MAX_WAY_ID else None
 
 
 def decode_open(value: object) -> OpenCall:
@@ -196,6 +235,14 @@ def integer(value: Mapping[str, Any], key: str) -> int:
     if not -(2**63) <= found < 2**63:
         raise Unfit(f"{key} is beyond bigint")
     return found
+
+
+def number(value: Mapping[str, Any], key: str) -> float:
+    """A number; raises Unfit."""
+    found = value.get(key)
+    if not isinstance(found, int | float) or isinstance(found, bool) or not abs(found) < LAST_INSTANT:
+        raise Unfit(f"{key} is {_kind(found)}, not a number to reckon with")
+    return float(found)
 
 
 def boolean(value: Mapping[str, Any], key: str) -> bool:

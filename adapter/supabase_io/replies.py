@@ -3,11 +3,11 @@
 A row that cannot be read costs no other row: it is reported with its call id, so that its claim can be given back.
 """
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
-from adapter.core.model import ClaimedRow, OpenCall
+from adapter.core.model import ClaimedRow, OpenCall, Way
 from adapter.supabase_io import records
 from adapter.supabase_io.records import Unfit
 
@@ -19,7 +19,7 @@ class Unreadable:
     """One item of an answer that has not the promised shape."""
 
     where: str
-    """List it stood in: `rows`, `open`, `takeover`, `commands`, `recorded`, `refused`."""
+    """List it stood in: `rows`, `open`, `takeover`, `commands`, `recorded`, `refused`, `trunks`."""
 
     call_id: str | None
     """Its call, where at least that could be read."""
@@ -83,6 +83,15 @@ class SyncReply:
     told: int | None = None
     """Highest claim number that the database remembers to have told this adapter; None: it keeps no such memory."""
 
+    ways: tuple[Way, ...] | None = None
+    """Trunks that `call_trunks` has for our PBX; empty: only that of the settings. None: as the last answer told."""
+
+    bad_ways: Mapping[str, str] = field(default_factory=dict)
+    """Of `ways`, those that cannot be read: id → why. Nobody is called through them; the others do their work."""
+
+    trunks_version: int | None = None
+    """Of that list; told in the next heartbeat, so that it comes again only when it has changed."""
+
     unreadable: tuple[Unreadable, ...] = ()
 
 
@@ -117,6 +126,7 @@ def synced(value: object) -> SyncReply:
     """Decode the answer of `call_sync_v1`; raises Unfit when it is no such answer."""
     reply = records.obj(value, "the reply")
     unreadable: list[Unreadable] = []
+    ways, bad_ways = _ways(reply.get("trunks"), unreadable)
     return SyncReply(
         now=records.instant(reply, "now"),
         fenced=records.boolean(reply, "fenced"),
@@ -132,6 +142,9 @@ def synced(value: object) -> SyncReply:
         hangups=_each(reply, "commands", _hangup, unreadable),
         takeover=_each(reply, "takeover", records.decode_open, unreadable),
         told=None if reply.get("told") is None else records.integer(reply, "told"),
+        ways=ways,
+        bad_ways=bad_ways,
+        trunks_version=None if reply.get("trunks_version") is None else records.integer(reply, "trunks_version"),
         unreadable=tuple(unreadable),
     )
 
@@ -152,6 +165,24 @@ def _each(reply: Any, key: str, decode: Callable[[object], _Item], unreadable: l
         except Unfit as error:
             unreadable.append(Unreadable(where=key, call_id=records.call_id_of(item), problem=str(error)))
     return tuple(out)
+
+
+def _ways(value: object, unreadable: list[Unreadable]) -> tuple[tuple[Way, ...] | None, Mapping[str, str]]:
+    """The list of trunks; a database that sends none, older or with nothing new to tell, leaves all as it is."""
+    if not isinstance(value, list):
+        if value is not None:
+            unreadable.append(Unreadable(where="trunks", call_id=None, problem="trunks is not an array"))
+        return None, {}
+    ways: list[Way] = []
+    bad: dict[str, str] = {}
+    for item in value:
+        try:
+            ways.append(records.decode_way(item))
+        except Unfit as error:
+            unreadable.append(Unreadable(where="trunks", call_id=None, problem=str(error)))
+            if (name := records.way_id_of(item)) is not None:
+                bad[name] = f"trunk {name} cannot be used as call_trunks has it: {error}"
+    return tuple(ways), bad
 
 
 def _seq(value: object) -> int:

@@ -10,8 +10,7 @@ from typing import Any
 import pytest
 import pytest_asyncio
 
-from adapter.core.model import Form
-from adapter.core.numbers import NumberStyle
+from adapter.core.model import Form, NumberStyle
 from adapter.doctor.findings import Finding, Verdict
 from adapter.doctor.pbx import CHECKS, look
 from adapter.doctor.pbx.scene import TIMINGS

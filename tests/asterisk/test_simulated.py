@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import pytest_asyncio
 
-from adapter.core.numbers import NumberStyle
+from adapter.core.model import NumberStyle
 from adapter.doctor.findings import Verdict
 from adapter.doctor.pbx import look
 from adapter.pbx import PbxConfig

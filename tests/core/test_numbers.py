@@ -6,7 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from phonenumbers import PhoneNumberFormat, PhoneNumberType
 
-from adapter.core.numbers import Number, NumberRefused, NumberStyle, parse, same_number, trunk_form
+from adapter.core.model import NumberStyle
+from adapter.core.numbers import Number, NumberRefused, parse, same_number, trunk_form
 from adapter.sandbox import scenarios
 
 

@@ -3,8 +3,8 @@
 import phonenumbers
 import pytest
 
-from adapter.core.model import Form
-from adapter.core.numbers import NumberStyle, parse
+from adapter.core.model import Form, NumberStyle
+from adapter.core.numbers import parse
 from adapter.core.routes import NoRoutes, Routes, Step
 from adapter.doctor.findings import Verdict
 from adapter.doctor.pbx.ai import judge_number, needed_modules, streams

@@ -37,6 +37,7 @@ def test_records_have_the_keys_of_the_functions() -> None:
         "talk_seconds": 0,
         "estimated": False,
         "trunk": "SIP-TRUNK-0123ABCD",
+        "watched": True,
     }
     assert encode(released) == {
         "kind": "release",

@@ -4,7 +4,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
 
 from adapter import clock
-from adapter.core.numbers import NumberStyle
+from adapter.core.model import NumberStyle
 from adapter.doctor.findings import Finding, skipped
 from adapter.doctor.pbx import ai, box, door, routes, trunk, user
 from adapter.doctor.pbx.scene import TIMINGS, Scene

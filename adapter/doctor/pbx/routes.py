@@ -6,8 +6,8 @@ from dataclasses import dataclass
 import phonenumbers
 from phonenumbers import PhoneNumber, PhoneNumberType
 
-from adapter.core.model import Form
-from adapter.core.numbers import NumberRefused, NumberStyle, parse, trunk_form
+from adapter.core.model import Form, NumberStyle
+from adapter.core.numbers import NumberRefused, parse, trunk_form
 from adapter.core.routes import Routes
 from adapter.doctor.findings import Finding, fail, ok, skipped, warn
 from adapter.doctor.pbx.scene import Scene

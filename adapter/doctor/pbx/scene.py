@@ -5,8 +5,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field, replace
 from functools import partial
 
-from adapter.core.model import AmiEvent, Form
-from adapter.core.numbers import NumberStyle
+from adapter.core.model import AmiEvent, Form, NumberStyle
 from adapter.core.routes import CONTEXT, NoRoutes, Routes, RoutesUnreadable, Step
 from adapter.pbx import LinkDown, PbxConfig, Timings, questions
 from adapter.pbx.guards import WHERE
