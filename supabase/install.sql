@@ -7265,11 +7265,16 @@ as $$
 declare
   v_week int4multirange := public.call_hours_week(p_user, p_campaign);
   v_dates public.call_campaign_dates;
+  v_zones text[];
 begin
   select * into v_dates from public.call_campaign_dates d where d.campaign_id = p_campaign;
   p_at := greatest(p_at, v_dates.starts_at);
   if v_week is not null then
-    p_at := public.call_hours_turn(v_week, public.call_hours_zones(p_user, p_zones), p_at, true);
+    v_zones := public.call_hours_zones(p_user, p_zones);
+    if v_zones is null then
+      return null;
+    end if;
+    p_at := public.call_hours_turn(v_week, v_zones, p_at, true);
   end if;
   return case when p_at >= v_dates.ends_at then null else p_at end;
 end
@@ -7369,9 +7374,11 @@ $$;
 
 -- 5. Rows that wait for an opening -------------------------------------------------------------------------------------------
 
--- All rows of a lane whose zones are the same wait for the same opening, so they are found by their zones.
+-- All rows of a lane whose zones are the same wait for the same opening, so they are found by both. In one expression: with
+-- columns of their own the planner would rather take call_queue_turn_idx and read past all rows of the other zones.
 create index if not exists call_queue_zones_idx
-  on public.call_queue (user_id, lane, zones, priority, not_before, id) where status = 'queued';
+  on public.call_queue (user_id, ((lane::text || ' ' || zones) collate "C"), priority, not_before, id)
+  where status = 'queued';
 
 -- Puts off up to p_most due rows of a lane and zone at once. The clocks of their ends stand while it is shut.
 create or replace function public.call_hours_put_off(
@@ -7421,8 +7428,8 @@ begin
     from generate_series(9, 0, -1) p
     cross join lateral (
       select c.id from public.call_queue c
-      where c.user_id = p_user and c.lane = p_lane and c.zones = p_zones and c.status = 'queued' and c.priority = p
-        and c.not_before <= p_now
+      where c.user_id = p_user and (c.lane::text || ' ' || c.zones) collate "C" = p_lane::text || ' ' || p_zones
+        and c.status = 'queued' and c.priority = p and c.not_before <= p_now
       order by c.not_before, c.id
       limit p_most
       for update skip locked
@@ -7454,18 +7461,12 @@ begin
   end if;
   zones := '{}';
   loop
-    if v_zones is null then
-      select * into v_row from public.call_queue q
-      where q.user_id = p_user and q.lane = p_lane and q.status = 'queued'
-      order by q.zones
-      limit 1;
-    else
-      select * into v_row from public.call_queue q
-      where q.user_id = p_user and q.lane = p_lane and q.status = 'queued' and q.zones > v_zones
-      order by q.zones
-      limit 1;
-    end if;
-    exit when not found;
+    select * into v_row from public.call_queue c
+    where c.user_id = p_user and (c.lane::text || ' ' || c.zones) collate "C" > p_lane::text || coalesce(' ' || v_zones, '')
+      and c.status = 'queued'
+    order by (c.lane::text || ' ' || c.zones) collate "C"
+    limit 1;
+    exit when not found or v_row.lane <> p_lane;
     v_zones := v_row.zones;
     -- What follows from the age of one row must not be said of the others.
     v_row.created_at := p_now;
@@ -7511,8 +7512,8 @@ begin
   cross join generate_series(9, 0, -1) p
   cross join lateral (
     select * from public.call_queue c
-    where c.user_id = p_user and c.lane = p_lane and c.zones = z and c.status = 'queued' and c.priority = p
-      and c.not_before <= p_now
+    where c.user_id = p_user and (c.lane::text || ' ' || c.zones) collate "C" = p_lane::text || ' ' || z
+      and c.status = 'queued' and c.priority = p and c.not_before <= p_now
     order by c.not_before, c.id
     limit p_room
     for update skip locked
@@ -7537,9 +7538,10 @@ begin
     from unnest(p_zones) z
     cross join generate_series(0, 9) p
     cross join lateral (
-      select q.not_before from public.call_queue q
-      where q.user_id = p_user and q.lane = p_lane and q.zones = z and q.status = 'queued' and q.priority = p
-      order by q.not_before
+      select c.not_before from public.call_queue c
+      where c.user_id = p_user and (c.lane::text || ' ' || c.zones) collate "C" = p_lane::text || ' ' || z
+        and c.status = 'queued' and c.priority = p
+      order by c.not_before
       limit 1
     ) f
   ));
