@@ -103,11 +103,12 @@ class Channel:
     """A 180 came (ChannelState 5); a leg with early media alone does not tell."""
 
 
-_WAY_ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
+WAY_ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
 """Short enough that no dial string reaches the 255 characters at which Asterisk cuts it without a word."""
 
 _AFFIX = re.compile(r"\+?[0-9]{0,15}")
-_SHOWN_NUMBER = re.compile(r"\+?[0-9]{3,15}")
+SHOWN_NUMBER = re.compile(r"\+?[0-9]{3,15}")
+"""A caller id."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -140,10 +141,10 @@ class Way:
     def __post_init__(self) -> None:
         """Check every value that is written into an action, or reckoned with."""
         for what, pattern, value in (
-            ("trunk", _WAY_ID, self.id),
+            ("trunk", WAY_ID, self.id),
             ("strip_prefix", _AFFIX, self.strip),
             ("add_prefix", _AFFIX, self.add),
-            ("caller id", _SHOWN_NUMBER, "000" if self.caller_id is None else self.caller_id),
+            ("caller id", SHOWN_NUMBER, "000" if self.caller_id is None else self.caller_id),
         ):
             if not pattern.fullmatch(value):
                 raise ValueError(f"{what} {value[:80]!r} cannot stand in a call")

@@ -10,7 +10,14 @@ from dataclasses import dataclass
 from typing import assert_never
 
 import phonenumbers
-from phonenumbers import PhoneNumber, PhoneNumberFormat, PhoneNumberType, ValidationResult, shortnumberinfo
+from phonenumbers import (
+    CountryCodeSource,
+    PhoneNumber,
+    PhoneNumberFormat,
+    PhoneNumberType,
+    ValidationResult,
+    shortnumberinfo,
+)
 
 from adapter.core.model import NumberStyle
 
@@ -33,6 +40,11 @@ _WRITTEN = re.compile(r"\+?[0-9]+")
 
 _DIALABLE = re.compile(r"\+?[0-9]{3,15}")
 """What may stand in a dial string (mikopbx/outcomes section 4)."""
+
+MAX_FITTED = 2 * MAX_DIGITS
+"""Digits of a number with what a trunk puts in front of it."""
+
+_FITTED = re.compile(rf"\+?[0-9]{{{MIN_NATIONAL_DIGITS},{MAX_FITTED}}}")
 
 _IMPOSSIBLE = {
     ValidationResult.INVALID_COUNTRY_CODE: "there is no such country code",
@@ -92,11 +104,17 @@ def parse(raw: str, region: str) -> Number:
     return _checked(number, region)
 
 
-def trunk_form(e164: str, style: str, region: str) -> str:
-    """The number as a trunk wants it, in a `NumberStyle`; `region` is the country the trunk is in.
+def trunk_form(e164: str, style: str, region: str, *, strip: str = "", add: str = "") -> str:
+    """The number as a trunk wants it, in a `NumberStyle`; `region` is the country the trunk is in. `strip` is taken off
+    the front of that, then `add` is put there.
 
-    Raises `NumberRefused` where that form does not fit into a dial string.
+    Raises `NumberRefused` where that form does not fit into a dial string, or could reach somebody else.
     """
+    form = _styled(e164, style, region)
+    return _fitted(form, e164, region, strip=strip, add=add) if strip or add else form
+
+
+def _styled(e164: str, style: str, region: str) -> str:
     wanted = NumberStyle(style)
     match wanted:
         case NumberStyle.E164:
@@ -110,6 +128,59 @@ def trunk_form(e164: str, style: str, region: str) -> str:
     if not _DIALABLE.fullmatch(form):
         raise NumberRefused("the number does not fit into a dial string in the form this trunk wants")
     return form
+
+
+def _fitted(form: str, e164: str, region: str, *, strip: str, add: str) -> str:
+    """What stands before the national number is the trunk's to change, never a digit of that number."""
+    if not form.startswith(strip):
+        raise NumberRefused(
+            f"this trunk takes {strip} off the front of a number (call_trunks.strip_prefix), and this one does not "
+            "begin so in the form the trunk wants"
+        )
+    rest = form[len(strip) :]
+    if strip and not rest.endswith(phonenumbers.national_significant_number(phonenumbers.parse(e164))):
+        raise NumberRefused(
+            f"to take {strip} off the front (call_trunks.strip_prefix) would leave a part of this number, and so "
+            "another one"
+        )
+    dialed = add + rest
+    if not _FITTED.fullmatch(dialed):
+        raise NumberRefused(
+            "with what this trunk takes off and puts in front (call_trunks) the number fits into no dial string: "
+            f"{MIN_NATIONAL_DIGITS} to {MAX_FITTED} digits and at most one plus, which is the first sign"
+        )
+    if (what := _somebody_else(dialed, e164, region)) is not None:
+        raise NumberRefused(
+            f"with what this trunk takes off and puts in front (call_trunks) {what} would be dialed; correct it"
+        )
+    return dialed
+
+
+def _somebody_else(dialed: str, e164: str, region: str) -> str | None:
+    """Whom a switch of that region would reach by these digits, in words, if it could be anybody but the callee.
+
+    Digits that no switch reads as a whole number, since a carrier's own prefix stands before them, reach nobody else.
+    """
+    digits = _digits(dialed)
+    if shortnumberinfo.connects_to_emergency_number(digits, region):
+        return "an emergency number"
+    try:
+        read = phonenumbers.parse(dialed, region, keep_raw_input=True)
+    except phonenumbers.NumberParseException:
+        return "a number of no country" if dialed.startswith("+") else None
+    if phonenumbers.format_number(read, PhoneNumberFormat.E164) == e164:
+        return None
+    if phonenumbers.number_type(read) == PhoneNumberType.PREMIUM_RATE:
+        return "a premium number"
+    if shortnumberinfo.is_valid_short_number_for_region(read, region):
+        return "a service number"
+    # Read as a whole: by its plus, the international prefix, the country's own code, or the prefix of calls at home
+    # (where there is none, any digits are such a call).
+    whole = read.country_code_source != CountryCodeSource.FROM_DEFAULT_COUNTRY or digits.startswith(
+        phonenumbers.ndd_prefix_for_region(region, True) or ""
+    )
+    another = dialed.startswith("+") or (whole and phonenumbers.is_possible_number(read))
+    return "another number" if another else None
 
 
 def _at_home(e164: str, region: str) -> str:

@@ -27,7 +27,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from adapter.core.model import ClaimedRow, Form, NumberStyle
+from adapter.core.model import SHOWN_NUMBER, WAY_ID, ClaimedRow, Form, NumberStyle, Way
 from adapter.core.numbers import Number, NumberRefused, parse, same_number, trunk_form
 
 MAX_LINE_BYTES = 1022
@@ -98,10 +98,6 @@ _CALL_ID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 """A UUID in small letters: one length for all, because Asterisk's check for duplicates is a prefix match since 22.5."""
 
 _ID = re.compile(r"[0-9A-Za-z_-]{1,64}")
-_CALLER_ID = re.compile(r"\+?[0-9]{3,15}")
-_TRUNK = re.compile(r"[A-Za-z0-9_-]{1,64}")
-"""Short enough that no dial string reaches the 255 characters at which Asterisk cuts it without a word."""
-
 _CONTEXT = re.compile(r"[A-Za-z0-9_-]{1,79}")
 _EXTENSION = re.compile(r"[0-9A-Za-z*#]{1,40}")
 _FAMILY = re.compile(r"[a-z0-9-]{1,40}")
@@ -113,7 +109,8 @@ class RowRefused(ValueError):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DialPlan:
-    """The way out and its settings, the same for every row. Raises `ValueError` for what no PBX would take."""
+    """The adapter's own settings, the same for every row; a row that comes with a way of its own goes that way in form,
+    trunk and number. Raises `ValueError` for what no PBX would take."""
 
     trunk: str
     """MikoPBX's provider id, like SIP-TRUNK-1A2B3C4D. Not used in form route, where MikoPBX chooses."""
@@ -132,14 +129,20 @@ class DialPlan:
     max_call_seconds: int = 900
     journal_family: str = "mikopbx-adapter"
 
+    @property
+    def own_way(self) -> Way:
+        """The way of a row that comes with none."""
+        by_route = self.form is Form.ROUTE
+        return Way(id=ROUTES if by_route else self.trunk, form=self.form, number_style=NumberStyle(self.number_style))
+
     def __post_init__(self) -> None:
         """Check every value that is written into an action."""
         NumberStyle(self.number_style)
         for what, pattern, value in (
-            *((("trunk", _TRUNK, self.trunk),) if self.form is Form.TRUNK else ()),
+            *((("trunk", WAY_ID, self.trunk),) if self.form is Form.TRUNK else ()),
             ("AI context", _CONTEXT, self.ai_context),
             ("AI extension", _EXTENSION, self.ai_extension),
-            ("caller id", _CALLER_ID, self.caller_id or "000"),
+            ("caller id", SHOWN_NUMBER, self.caller_id or "000"),
             ("journal family", _FAMILY, self.journal_family),
         ):
             if not pattern.fullmatch(value):
@@ -196,11 +199,12 @@ def build(row: ClaimedRow, plan: DialPlan) -> Originate:
     ring_seconds = _ring_seconds(row, plan)
     slot = slot_of(row.claim_number)
     bound = ring_seconds + plan.max_call_seconds
-    dialed = _trunk_form(number, plan)
-    by_route = plan.form is Form.ROUTE
+    way = row.way or plan.own_way
+    dialed = _trunk_form(number, way, plan)
+    by_route = way.form is Form.ROUTE
     caller_id = _caller_id(row, plan, number)
     headers = (
-        ("Channel", f"Local/{dialed}@{ROUTES}/n" if by_route else f"PJSIP/{dialed}@{plan.trunk}"),
+        ("Channel", f"Local/{dialed}@{ROUTES}/n" if by_route else f"PJSIP/{dialed}@{way.id}"),
         ("Context", plan.ai_context),
         ("Exten", plan.ai_extension),
         ("Priority", "1"),
@@ -220,8 +224,8 @@ def build(row: ClaimedRow, plan: DialPlan) -> Originate:
         raise RowRefused(f"the row has more variables than one action takes ({MAX_HEADERS} lines)")
     return Originate(
         call_id=row.call_id,
-        form=plan.form,
-        trunk="" if by_route else plan.trunk,
+        form=way.form,
+        trunk="" if by_route else way.id,
         number_dialed=dialed,
         headers=headers,
         ring_seconds=ring_seconds,
@@ -246,9 +250,9 @@ def _number(row: ClaimedRow, plan: DialPlan) -> Number:
     return number
 
 
-def _trunk_form(number: Number, plan: DialPlan) -> str:
+def _trunk_form(number: Number, way: Way, plan: DialPlan) -> str:
     try:
-        return trunk_form(number.e164, plan.number_style, plan.region)
+        return trunk_form(number.e164, way.number_style, plan.region, strip=way.strip, add=way.add)
     except NumberRefused as error:
         raise RowRefused(str(error)) from None
 
@@ -261,10 +265,10 @@ def _ring_seconds(row: ClaimedRow, plan: DialPlan) -> int:
 
 
 def _caller_id(row: ClaimedRow, plan: DialPlan, number: Number) -> str:
-    caller_id = row.caller_id or plan.caller_id or ""
+    caller_id = row.caller_id or (row.way and row.way.caller_id) or plan.caller_id or ""
     if not caller_id:
         return ""
-    _require(_CALLER_ID, caller_id, "caller_id")
+    _require(SHOWN_NUMBER, caller_id, "caller_id")
     if same_number(caller_id, number.e164, plan.region):
         raise RowRefused("caller_id is the callee's own number; carriers and people take that for fraud")
     return caller_id
