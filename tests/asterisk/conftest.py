@@ -19,6 +19,13 @@ async def shared_pbx(request: pytest.FixtureRequest) -> AsyncIterator[RealPbx]:
         yield pbx
 
 
+@pytest.fixture(params=HERE)
+def release(request: pytest.FixtureRequest) -> str:
+    """The Debian release of an Asterisk, for who starts a pair of one's own of each."""
+    name: str = request.param
+    return name
+
+
 @pytest_asyncio.fixture
 async def pbx() -> AsyncIterator[RealPbx]:
     """A pair of one's own, to be restarted, killed and frozen; it takes less than a second to start."""

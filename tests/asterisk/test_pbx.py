@@ -84,15 +84,24 @@ async def test_second_originate_with_a_live_id_is_refused(shared_pbx: RealPbx) -
         assert shared_pbx.invites(again.number.e164) == []
 
 
-async def test_of_two_originates_with_one_id_at_once_one_is_refused(shared_pbx: RealPbx) -> None:
-    async with Ami.logged_in(shared_pbx) as ami:
-        one, two = order(shared_pbx, "30"), order(shared_pbx, "30")
+async def test_of_two_originates_with_one_id_at_once_at_most_one_rings(release: str) -> None:
+    """One is refused; and now and then, once in some 140 times, Asterisk 16 and 22 both die of it (docs/traps.md). So it
+    has a PBX of its own."""
+    async with RealPbx.started(release=release) as own, Ami.logged_in(own) as ami:
+        one, two = order(own, "30"), order(own, "30")
         for wanted in (one, two):
             headers = [(name, one.call_id if name == "ChannelId" else value) for name, value in wanted.headers]
             ami.write("Originate", ("ActionID", wanted.call_id), *headers)
+        died = False
         for wanted in (one, two):
-            await ami.originate_response(wanted.call_id)
-        assert len(shared_pbx.invites(one.number.e164)) + len(shared_pbx.invites(two.number.e164)) == 1
+            try:
+                await ami.originate_response(wanted.call_id)
+            except AssertionError:
+                if not ami.closed:
+                    raise
+                died = True
+        invites = len(own.invites(one.number.e164)) + len(own.invites(two.number.e164))
+        assert invites <= 1 if died else invites == 1
 
 
 async def test_ai_guard_sees_whether_the_extension_exists(shared_pbx: RealPbx) -> None:
