@@ -1961,7 +1961,8 @@ begin
 end
 $$;
 
--- All of them, in the order in which they count: what can never be dialed comes before what may be dialed later.
+-- All of them, in the order in which they count: what can never be dialed comes before what may be dialed later. What is
+-- paused does not even end: somebody may have paused it to mend it.
 create or replace function public.call_rules(p_row public.call_queue, p_status jsonb, p_now timestamptz)
 returns table (rule text, why text, until timestamptz, fact text)
 language plpgsql stable security definer
@@ -2368,10 +2369,8 @@ begin
     why := v_told ->> 'problem';
     return;
   end if;
-  select public.call_stop_words(s) into why
-  from public.call_stops s
-  where s.kind = 'trunk' and s.key = p_trunk and s.ended is null;
-  if found then
+  why := public.call_stop_told('trunk', p_trunk);
+  if why is not null then
     until := p_now + interval '5 seconds';
     return;
   end if;
@@ -6341,21 +6340,34 @@ begin
 end
 $$;
 
--- The trunk that every row takes which names none, where there is but one.
-create or replace function public.call_only_trunk()
-returns text
+-- Trunks by which such a row can go at all, whether they have room now or not; one without a name is empty. Without a
+-- number those for any number.
+create or replace function public.call_ways_of(p_user uuid, p_e164 text, p_trunk text)
+returns setof text
 language plpgsql stable security definer
 set search_path = ''
 as $$
 begin
-  if exists (select from public.call_trunks) then
-    return null;
+  if p_trunk is not null then
+    return next p_trunk;
+    return;
   end if;
-  return (select min(x.trunk) from public.call_pbx x having count(*) = 1);
+  return query
+  select distinct coalesce(t.trunk, x.trunk, '')
+  from public.call_pbx x
+  left join public.call_trunks t on t.pbx = x.pbx
+  where x.lease_until > now() and (t.trunk is null or (
+    t.enabled
+    and coalesce(t.user_id, '00000000-0000-0000-0000-000000000000') = public.call_trunks_owner(x.pbx, p_user)
+    and (p_e164 is null or t.prefixes = '{}' or exists (
+      select from unnest(t.prefixes) y (begins) where starts_with(ltrim(p_e164, '+'), y.begins)
+    ))
+  ));
 end
 $$;
 
--- When this row stood by command since `p_from` (call_clock_stood). The pause of a trunk counts where the row can take no other.
+-- When this row stood by command since `p_from` (call_clock_stood). By trunks it stood while all those were paused by
+-- which it can go: while there was another one, that one could take it, and its clock went on.
 create or replace function public.call_stops_past(p_row public.call_queue, p_from timestamptz, p_now timestamptz)
 returns table (began timestamptz, ended timestamptz)
 language plpgsql stable security definer
@@ -6365,11 +6377,24 @@ begin
   return query
   select greatest(s.began, p_from), s.ended
   from (values
-    ('all', ''), ('user', p_row.user_id::text), ('campaign', p_row.campaign_id::text), ('row', p_row.id::text),
-    ('trunk', coalesce(p_row.trunk, public.call_only_trunk()))
+    ('all', ''), ('user', p_row.user_id::text), ('campaign', p_row.campaign_id::text), ('row', p_row.id::text)
   ) w (kind, key)
   join public.call_stops s on s.kind = w.kind and s.key = w.key
   where s.began < p_now and (s.ended is null or s.ended > p_from);
+  return query
+  select greatest(lower(p.piece), p_from), upper(p.piece)
+  from (
+    select range_intersect_agg(t.paused) as paused
+    from (
+      select coalesce((
+        select range_agg(tstzrange(s.began, s.ended))
+        from public.call_stops s
+        where s.kind = 'trunk' and s.key = w.trunk and s.began < p_now and (s.ended is null or s.ended > p_from)
+      ), '{}') as paused
+      from public.call_ways_of(p_row.user_id, p_row.e164, p_row.trunk) w (trunk)
+    ) t
+  ) a
+  cross join lateral unnest(a.paused) p (piece);
 end
 $$;
 
@@ -6392,9 +6417,8 @@ as $$
     || coalesce(': ' || p_stop.reason, '')
 $$;
 
--- Why such a row is not dialed, if it is for a pause by command: the widest one. A row that names no trunk stands with a
--- trunk only if there is no other.
-create or replace function public.call_why_stopped_v1(p_row bigint, p_user uuid, p_campaign uuid, p_trunk text)
+-- The pause of exactly this, in words; null: there is none.
+create or replace function public.call_stop_told(p_kind text, p_key text)
 returns text
 language plpgsql stable security definer
 set search_path = ''
@@ -6402,26 +6426,47 @@ as $$
 declare
   v_stop public.call_stops;
 begin
-  for v_stop in
-    select s.*
-    from (values
-      (1, 'all', ''), (2, 'user', p_user::text), (3, 'campaign', p_campaign::text), (4, 'row', p_row::text),
-      (5, 'trunk', p_trunk)
-    ) w (rank, kind, key)
-    join public.call_stops s on s.kind = w.kind and s.key = w.key and s.ended is null
-    order by w.rank
-  loop
-    return public.call_stop_words(v_stop);
-  end loop;
-  if p_trunk is null then
-    select s.* into v_stop
-    from public.call_stops s
-    where s.kind = 'trunk' and s.key = public.call_only_trunk() and s.ended is null;
-    if found then
-      return public.call_stop_words(v_stop);
-    end if;
+  select * into v_stop from public.call_stops s where s.kind = p_kind and s.key = p_key and s.ended is null;
+  return case when found then public.call_stop_words(v_stop) end;
+end
+$$;
+
+-- The widest pause by which such a row stands, whatever its trunk.
+create or replace function public.call_stop_of(p_row bigint, p_user uuid, p_campaign uuid)
+returns text
+language plpgsql stable security definer
+set search_path = ''
+as $$
+begin
+  return coalesce(
+    public.call_stop_told('all', ''),
+    public.call_stop_told('user', p_user::text),
+    public.call_stop_told('campaign', p_campaign::text),
+    public.call_stop_told('row', p_row::text)
+  );
+end
+$$;
+
+-- Why such a row is not dialed, if it is for a pause by command. A row that names no trunk stands with trunks only if all by
+-- which it can go are paused.
+create or replace function public.call_why_stopped_v1(p_row bigint, p_user uuid, p_campaign uuid, p_trunk text)
+returns text
+language plpgsql stable security definer
+set search_path = ''
+as $$
+declare
+  v_words text;
+  v_trunk text;
+begin
+  v_words := public.call_stop_of(p_row, p_user, p_campaign);
+  if v_words is not null then
+    return v_words;
   end if;
-  return null;
+  for v_trunk in select w from public.call_ways_of(p_user, null, p_trunk) w order by w loop
+    v_words := public.call_stop_told('trunk', v_trunk);
+    exit when v_words is null;
+  end loop;
+  return v_words;
 end
 $$;
 comment on function public.call_why_stopped_v1 is
@@ -6436,7 +6481,20 @@ language plpgsql stable security definer
 set search_path = ''
 as $$
 begin
-  why := public.call_why_stopped_v1(p_row.id, p_row.user_id, p_row.campaign_id, p_row.trunk);
+  why := coalesce(
+    public.call_stop_of(p_row.id, p_row.user_id, p_row.campaign_id),
+    public.call_stop_told('trunk', p_row.trunk),
+    case
+      when exists (select from public.call_tenants t where t.user_id = p_row.user_id and t.paused)
+        then 'this user is paused (call_tenants.paused)'
+      when public.call_campaign_gone(p_row.campaign_id) then 'its campaign was deleted'
+      when public.call_campaign_stands(p_row.campaign_id) then 'the app has its campaign paused (campaigns.status)'
+      when exists (
+        select from public.call_lanes l
+        where l.user_id = p_row.user_id and l.lane = p_row.lane and l.paused and not l.halted
+      ) then 'its campaign is paused (call_lanes.paused)'
+    end
+  );
   if why is not null then
     -- Long, as call_resume_v1 takes it back.
     until := p_now + case
@@ -6477,10 +6535,11 @@ begin
   revoke all on public.call_stops_id_seq from public, anon, authenticated;
   grant usage, select on sequence public.call_stops_id_seq to service_role;
   foreach v_name in array array[
-    'call_stopped(text,text)', 'call_only_trunk()', 'call_user_stands(uuid)',
+    'call_stopped(text,text)', 'call_ways_of(uuid,text,text)', 'call_user_stands(uuid)',
     'call_stop_kept(public.call_queue)', 'call_rule_pause(public.call_queue,jsonb,timestamptz)',
     'call_stops_past(public.call_queue,timestamptz,timestamptz)',
-    'call_stop_words(public.call_stops)', 'call_why_stopped_v1(bigint,uuid,uuid,text)', 'call_stops_open(integer)'
+    'call_stop_words(public.call_stops)', 'call_stop_told(text,text)', 'call_stop_of(bigint,uuid,uuid)',
+    'call_why_stopped_v1(bigint,uuid,uuid,text)', 'call_stops_open(integer)'
   ] loop
     execute format('revoke all on function public.%s from public, anon, authenticated, service_role', v_name);
     if v_name like '%\_v1(%' then
@@ -10886,7 +10945,7 @@ begin
     update public.call_tenants set ready = true, wake_at = null
     where user_id = any (array(select l.user_id from lanes l));
   elsif p_kind = 'row' and p_due_at is not null then
-    update public.call_queue set not_before = p_due_at where id = p_key::bigint and status = 'queued';
+    update public.call_queue set not_before = p_due_at, wait_reason = null where id = p_key::bigint and status = 'queued';
   end if;
 end
 $$;

@@ -110,7 +110,8 @@ begin
 end
 $$;
 
--- All of them, in the order in which they count: what can never be dialed comes before what may be dialed later.
+-- All of them, in the order in which they count: what can never be dialed comes before what may be dialed later. What is
+-- paused does not even end: somebody may have paused it to mend it.
 create or replace function public.call_rules(p_row public.call_queue, p_status jsonb, p_now timestamptz)
 returns table (rule text, why text, until timestamptz, fact text)
 language plpgsql stable security definer

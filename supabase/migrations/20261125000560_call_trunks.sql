@@ -281,10 +281,8 @@ begin
     why := v_told ->> 'problem';
     return;
   end if;
-  select public.call_stop_words(s) into why
-  from public.call_stops s
-  where s.kind = 'trunk' and s.key = p_trunk and s.ended is null;
-  if found then
+  why := public.call_stop_told('trunk', p_trunk);
+  if why is not null then
     until := p_now + interval '5 seconds';
     return;
   end if;

@@ -151,7 +151,7 @@ begin
     update public.call_tenants set ready = true, wake_at = null
     where user_id = any (array(select l.user_id from lanes l));
   elsif p_kind = 'row' and p_due_at is not null then
-    update public.call_queue set not_before = p_due_at where id = p_key::bigint and status = 'queued';
+    update public.call_queue set not_before = p_due_at, wait_reason = null where id = p_key::bigint and status = 'queued';
   end if;
 end
 $$;
