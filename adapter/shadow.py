@@ -17,7 +17,7 @@ from adapter.core.model import ClaimedRow, OpenCall
 from adapter.log import say
 from adapter.pbx import NotSent, Order, PbxConfig, PbxLink, Refused, Reply, Shown
 from adapter.pbx.headers import BadHeader, checked_originate
-from adapter.supabase_io import records, refusals
+from adapter.supabase_io import records, refusals, replies
 from adapter.supabase_io.config import SupabaseConfig
 from adapter.supabase_io.database import Database, DatabaseRefused, SyncReply, SyncRequest
 from adapter.supabase_io.records import Unfit
@@ -26,9 +26,6 @@ log = logging.getLogger(__name__)
 
 MOST_TOLD = 1000
 """Rows that were shown and still wait: as many as `call_shadow_v1` sets aside. They make each request larger."""
-
-LEASE_SECONDS = 60.0
-"""The dialer asks whether the PBX is ours. To look at it no lease is needed."""
 
 SHOWN_VALUES = frozenset({"CALL_ID", "TIMEOUT(absolute)", "peer_mobile"})
 """Variables whose values stand in the log; what a row says of a person does not."""
@@ -109,22 +106,22 @@ class ShadowDatabase(Database):
         self._told.update(dict.fromkeys(row.row_id for row in rows))
         self._told = dict.fromkeys(list(self._told)[:MOST_TOLD])
         self._say_full()
-        now = records.instant(reply, "now")
-        return SyncReply(
-            now=now,
-            fenced=False,
-            holder=True,
-            lease_until=now + LEASE_SECONDS,
-            epoch=None,
-            claim_number=self._claims,
-            recorded=tuple(seq for seq, _ in request.records),
-            refused=(),
-            notes=tuple(str(note) for note in records.array(reply, "notes")),
-            rows=rows,
-            more=records.boolean(reply, "more") and not self._full,
-            hangups=(),
-            takeover=(),
-        )
+        # What a living adapter would hear: the PBX is its own, and all that it told is stored.
+        told = {
+            **reply,
+            "fenced": False,
+            "holder": True,
+            "lease_until": reply.get("now"),
+            "epoch": None,
+            "claim_number": self._claims,
+            "recorded": [seq for seq, _ in request.records],
+            "refused": [],
+            "rows": [],
+            "commands": [],
+            "takeover": [],
+        }
+        more = records.boolean(reply, "more") and not self._full
+        return replace(replies.synced(told), rows=rows, more=more)
 
     def _numbered(self, item: object) -> ClaimedRow:
         self._claims += 1

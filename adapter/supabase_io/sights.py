@@ -125,7 +125,12 @@ class Wait:
     campaign_paused: bool
     user_in_air: int
     campaign_in_air: int
-    number_busy: bool
+    rule: str | None
+    """Which rule of the claim it does not pass now, in the database's words."""
+
+    put_off: str | None
+    """By which words a claim last put it off."""
+
     ahead: int
     """Due rows of the same campaign that come first; `ahead_most` means so many or more."""
 
@@ -300,7 +305,8 @@ def _wait(wait: Mapping[str, Any]) -> Wait:
         campaign_paused=records.boolean(wait, "lane_paused"),
         user_in_air=records.integer(wait, "user_in_air"),
         campaign_in_air=records.integer(wait, "lane_in_air"),
-        number_busy=records.boolean(wait, "number_busy"),
+        rule=_words(wait, "rule"),
+        put_off=_words(wait, "put_off"),
         ahead=records.integer(wait, "ahead"),
         ahead_most=records.integer(wait, "ahead_most"),
     )

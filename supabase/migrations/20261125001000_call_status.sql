@@ -108,9 +108,8 @@ begin
         where q.user_id = v_row.user_id and q.lane = v_row.lane and q.status in ('dialing', 'talking')
           and q.outcome is null
       ) end,
-      'number_busy', exists (
-        select from public.call_queue q where q.e164 = v_row.e164 and q.status in ('dialing', 'talking')
-      ),
+      'rule', public.call_why_waits_v1(p_row),
+      'put_off', v_row.wait_reason,
       -- In the order of call_claim.
       'ahead', (
         select count(*) from (

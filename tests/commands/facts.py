@@ -60,7 +60,7 @@ def wait(**more: Any) -> Wait:
     """Nothing in the way."""
     fields: dict[str, Any] = {
         "stopped": None, "user_paused": False, "campaign_paused": False, "user_in_air": 0, "campaign_in_air": 0,
-        "number_busy": False, "ahead": 0, "ahead_most": 100,
+        "rule": None, "put_off": None, "ahead": 0, "ahead_most": 100,
     }  # fmt: skip
     return Wait(**{**fields, **more})
 

@@ -6,7 +6,7 @@ import pytest
 
 from adapter.commands.view.waiting import RULES, TURN, reason
 from adapter.supabase_io.sights import Links
-from tests.commands.facts import ADAPTER, NOW, OTHER, SOUND, TRUNK, following, hold, link, live, sight, wait
+from tests.commands.facts import ADAPTER, NOW, OTHER, SOUND, following, hold, link, live, sight, wait
 
 SILENT = link(heard=180)
 
@@ -48,9 +48,12 @@ SILENT = link(heard=180)
             "held by adapter 9f8e7d6c, which is not ready: AMI is away",
             {"links": Links(adapters=(link(), link(OTHER, ready=False, problem="AMI is away")), holds=(hold(OTHER),))},
         ),
-        ("trunk", "SIP-TRUNK-X", {"row": sight(trunk="SIP-TRUNK-X")}),
-        (TURN, "within seconds", {"row": sight(trunk=TRUNK)}),
-        ("number_busy", "another call", {"waits": wait(number_busy=True)}),
+        (
+            "not_due",
+            "in 1 min 30 s: outside its calling hours",
+            {"row": sight(not_before=NOW + 89.5), "waits": wait(put_off="outside its calling hours")},
+        ),
+        ("rule", "another call to this number", {"waits": wait(rule="another call to this number is going on")}),
         ("limit", "this user has 10 calls in the air", {"waits": wait(user_in_air=10)}),
         (TURN, "within seconds", {"waits": wait(user_in_air=9, campaign_in_air=9)}),
         (
@@ -79,7 +82,7 @@ def test_every_rule_of_the_table_was_met() -> None:
 
 def test_what_no_time_mends_is_told_first() -> None:
     found = reason(
-        following(sight(not_before=NOW + 60), waits=wait(user_paused=True, ahead=7, number_busy=True), links=Links())
+        following(sight(not_before=NOW + 60), waits=wait(user_paused=True, ahead=7, rule="another call"), links=Links())
     )
     assert found is not None
     assert found.kind == "paused"

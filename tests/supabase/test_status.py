@@ -88,12 +88,12 @@ async def test_following_tells_what_decides_about_a_queued_row(desk: Desk) -> No
     wait = (await follow(connection, row))["wait"]
     assert wait == {
         "stopped": None, "user_paused": False, "lane_paused": False, "user_in_air": 0, "lane_in_air": 0,
-        "number_busy": False, "ahead": 4, "ahead_most": 100,
+        "rule": None, "put_off": None, "ahead": 4, "ahead_most": 100,
     }  # fmt: skip
     await connection.execute("update call_queue set priority = 9 where id = $1", first)
     assert {(await desk.claim_one())["row_id"] for _ in range(2)} == {first, first + 2}
     seen = (await follow(connection, same))["wait"]
-    assert (seen["number_busy"], seen["user_in_air"], seen["lane_in_air"]) == (True, 2, 2)
+    assert (seen["rule"], seen["user_in_air"], seen["lane_in_air"]) == ("another call to this number is going on", 2, 2)
     await connection.execute("update call_tenants set paused = true where user_id = $1", uuid.UUID(USER))
     await connection.execute("update call_lanes set paused = true where user_id = $1", uuid.UUID(USER))
     seen = (await follow(connection, same))["wait"]

@@ -34,7 +34,10 @@ def reason(seen: Following) -> Reason | None:
 
 def _not_due(seen: Following) -> str | None:
     left = seen.row.not_before - seen.now
-    return f"it is due at {clock(seen.row.not_before)}, in {span(left + 1)}" if left > LATE_SECONDS else None
+    if left <= LATE_SECONDS:
+        return None
+    put_off = f": {seen.wait.put_off}" if seen.wait and seen.wait.put_off else ""
+    return f"it is due at {clock(seen.row.not_before)}, in {span(left + 1)}{put_off}"
 
 
 def _paused(seen: Following) -> str | None:
@@ -90,15 +93,9 @@ def _not_holding(seen: Following) -> str | None:
     )
 
 
-def _trunk(seen: Following) -> str | None:
-    wanted = seen.row.trunk
-    if wanted is None or any(link.trunk == wanted for link in sides.dialing(seen.links, seen.now)):
-        return None
-    return f"no adapter dials through the trunk {wanted}, which this row asks for"
-
-
-def _number_busy(seen: Following) -> str | None:
-    return "this number is in another call just now" if seen.wait and seen.wait.number_busy else None
+def _rule(seen: Following) -> str | None:
+    """The claim's own words, the same as in queue_problems and of `explain`."""
+    return seen.wait.rule if seen.wait else None
 
 
 def _limits(seen: Following) -> str | None:
@@ -129,8 +126,7 @@ RULES: tuple[tuple[str, Callable[[Following], str | None]], ...] = (
     ("not_ready", _not_ready),
     ("held_back", _held_back),
     ("not_holding", _not_holding),
-    ("trunk", _trunk),
-    ("number_busy", _number_busy),
+    ("rule", _rule),
     ("limit", _limits),
     ("ahead", _ahead),
 )
