@@ -182,8 +182,8 @@ async def test_what_it_says_of_each_row_is_what_the_next_claim_does(owner_desk: 
         after = await desk.row(row)
         if told["verdict"] == "now":
             by_number[numbers[row]].add(row)
-            if told["pbx"] == "pbx-2":
-                assert after["status"] == "queued", after["ended_reason"]
+            # Of several adapters that which would dial it answers; one that has no way for it may be first, and end it.
+            assert after["status"] != "dialing" or told["pbx"] == "pbx-1"
         elif told["verdict"] == "ends":
             assert after["status"] in ("done", "canceled") or tight, told
             if after["status"] == "done" and not told["why"].startswith(("its time ran out", "it was canceled")):
