@@ -4148,6 +4148,8 @@ set search_path = ''
 -- Plans made for an empty queue must not read it whole once it is full.
 set enable_seqscan = off
 set enable_bitmapscan = off
+-- Nor shall what comes first be sorted: there is an index in its order.
+set enable_sort = off
 as $$
 declare
   -- Nobody reads on a screen whether 100 or 10,000 calls are before it.
@@ -4186,6 +4188,7 @@ begin
             select from public.call_queue q
             where q.user_id = v_row.user_id and q.lane = v_row.lane and q.status = 'queued' and q.priority = p
               and q.not_before <= v_now
+            order by q.not_before, q.id
             limit v_most
           ) higher
           union all
@@ -4194,6 +4197,7 @@ begin
             where q.user_id = v_row.user_id and q.lane = v_row.lane and q.status = 'queued'
               and q.priority = v_row.priority and q.not_before <= v_now
               and (q.not_before, q.id) < (v_row.not_before, v_row.id)
+            order by q.not_before, q.id
             limit v_most
           )
           limit v_most
@@ -11452,6 +11456,7 @@ begin
       select from public.call_queue q
       where q.user_id = p_row.user_id and q.lane = p_row.lane and q.status = 'queued' and q.priority = p
         and q.not_before <= p_now
+      order by q.not_before, q.id
       limit v_most
     ) higher
     union all
@@ -11459,6 +11464,7 @@ begin
       select from public.call_queue q
       where q.user_id = p_row.user_id and q.lane = p_row.lane and q.status = 'queued'
         and q.priority = p_row.priority and q.not_before <= p_now and (q.not_before, q.id) < (p_row.not_before, p_row.id)
+      order by q.not_before, q.id
       limit v_most
     )
     limit v_most
@@ -11607,6 +11613,7 @@ set search_path = ''
 -- Plans made for an empty queue must not read it whole once it is full.
 set enable_seqscan = off
 set enable_bitmapscan = off
+set enable_sort = off
 as $$
 declare
   v_now constant timestamptz := clock_timestamp();

@@ -263,6 +263,7 @@ begin
       select from public.call_queue q
       where q.user_id = p_row.user_id and q.lane = p_row.lane and q.status = 'queued' and q.priority = p
         and q.not_before <= p_now
+      order by q.not_before, q.id
       limit v_most
     ) higher
     union all
@@ -270,6 +271,7 @@ begin
       select from public.call_queue q
       where q.user_id = p_row.user_id and q.lane = p_row.lane and q.status = 'queued'
         and q.priority = p_row.priority and q.not_before <= p_now and (q.not_before, q.id) < (p_row.not_before, p_row.id)
+      order by q.not_before, q.id
       limit v_most
     )
     limit v_most
@@ -418,6 +420,7 @@ set search_path = ''
 -- Plans made for an empty queue must not read it whole once it is full.
 set enable_seqscan = off
 set enable_bitmapscan = off
+set enable_sort = off
 as $$
 declare
   v_now constant timestamptz := clock_timestamp();
