@@ -15,6 +15,7 @@ from uuid import UUID
 
 import asyncpg
 
+from adapter.core.hours import Window
 from adapter.core.model import OpenCall
 from adapter.sandbox.postgres import Postgres
 from adapter.supabase_io import replies
@@ -37,7 +38,8 @@ $$;
 _RESET = """
 truncate public.call_queue, public.call_logs, public.call_tenants, public.call_lanes, public.call_arrivals,
   public.call_pauses, public.call_adapters, public.call_pbx, public.call_dials,
-  public.call_trunks, public.call_trunk_health, public.call_limits restart identity;
+  public.call_trunks, public.call_trunk_health, public.call_limits,
+  public.call_hours, public.call_campaign_dates, public.call_user_zones restart identity;
 alter sequence public.call_claim_number restart;
 alter sequence public.call_turn restart;
 update public.call_bell set rung_at = '-infinity';
@@ -240,6 +242,33 @@ class ClockedPostgres:
                 "on conflict (kind, key) do update set max_calls = excluded.max_calls"
             )
             await self._run(query, kind, key, most)
+
+    async def hours(self, scope: str, of: str, windows: Sequence[Window], now: float) -> None:
+        """As `Store.hours`."""
+        await self.at(now)
+        await self._run("delete from public.call_hours where scope = $1 and scope_id = $2", scope, of)
+        for window in windows:
+            times = (f"{second // 3600:02d}:{second // 60 % 60:02d}" for second in (window.start, window.end))
+            await self._run(
+                "insert into public.call_hours (scope, scope_id, days, from_time, to_time) "
+                "values ($1, $2, $3, $4::text::time, $5::text::time)",
+                scope, of, sorted(window.days), *times,
+            )  # fmt: skip
+
+    async def dates(self, campaign: str, starts_at: float | None, ends_at: float | None, now: float) -> None:
+        """As `Store.dates`."""
+        await self.at(now)
+        await self._run("delete from public.call_campaign_dates where campaign_id = $1", campaign)
+        if (starts_at, ends_at) != (None, None):
+            moments = (None if at is None else _moment(at) for at in (starts_at, ends_at))
+            await self._run("insert into public.call_campaign_dates values ($1, $2, $3)", campaign, *moments)
+
+    async def user_zone(self, user: str, zone: str | None, now: float) -> None:
+        """As `Store.user_zone`."""
+        await self.at(now)
+        await self._run("delete from public.call_user_zones where user_id = $1", user)
+        if zone is not None:
+            await self._run("insert into public.call_user_zones values ($1, $2)", user, zone)
 
     async def forget_turns(self, user: str, now: float) -> int:
         """As `Store.forget_turns`."""

@@ -4,12 +4,16 @@ What happens next is drawn from what a `Store` has become, so that most of it is
 an eighth of a second: exact in both clocks, and often exactly on a limit.
 """
 
+import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from datetime import datetime
 from random import Random
 from typing import Any
 from uuid import UUID
+from zoneinfo import ZoneInfo
 
+from adapter.core.hours import Window
 from adapter.core.model import (
     AnsweredMark,
     CallTimes,
@@ -38,6 +42,7 @@ STRETCH = 20
 """Steps after which other adapters may fall silent."""
 
 TRUNKS = ("SIP-1", "SIP-2", "SIP-3")
+ZONES = ("Asia/Kuala_Lumpur", "America/New_York", "Australia/Lord_Howe")
 
 LOG_WORDS = ("answered", "no_answered", "no_answer", "voicemail", "failed")
 OUTCOMES = (*Outcome, Outcome.ANSWERED, Outcome.UNKNOWN, Outcome.NO_ANSWER)
@@ -89,6 +94,9 @@ class History:
         """An outcome that most calls have."""
 
         self._many_trunks = self._random.random() < 0.5
+        self._timed = self._random.random() < 0.5
+        """Are there calling hours?"""
+
         self._releases = self._random.choice((0.15, 0.15, 0.5))
         self._heard = self._desks
         self._alone = False
@@ -115,6 +123,8 @@ class History:
             yield self._register(desk)
         for _ in range(self._random.randint(1, 4) if self._many_trunks else 0):
             yield self._trunk()
+        for _ in range(self._random.randint(1, 3) if self._timed else 0):
+            yield self._hours()
         for _ in range(self._random.randint(2, 8)):
             yield self._insert()
         for serial in range(count):
@@ -148,8 +158,9 @@ class History:
                 self._forget,
                 self._witness,
                 self._trunk,
+                self._hours,
             ),
-            (8, 4, 2, 6, 1, 1, 3, 0.5, 4, 3 if self._many_trunks else 0),
+            (8, 4, 2, 6, 1, 1, 3, 0.5, 4, 3 if self._many_trunks else 0, 4 if self._timed else 0),
         )[0]
         return draw()
 
@@ -190,6 +201,8 @@ class History:
             (0.02, "not_before", self._now + dice.choice((30, 31)) * 86400.0),
             (0.02, "expires_at", self._now - dice.choice((0.0, 1.0))),
             (0.01, "idempotency_key", "k" * 201),
+            (0.15, "callee_zone", dice.choice(ZONES)),
+            (0.01, "callee_zone", "nowhere"),
         ):
             row |= {name: value} if dice.random() < chance else {}
         return Step(name="insert", arguments={**row, "now": self._now})
@@ -217,6 +230,7 @@ class History:
                 {"phone_number": dice.choice((*NUMBERS, *WRONG_NUMBERS))},
                 {"not_before": self._now + dice.choice((0.0, 60.0))},
                 {"priority": 9},
+                {"callee_zone": dice.choice((*ZONES, None, "nowhere"))},
                 {"campaign_id": dice.choice(CAMPAIGNS)},
                 {"status": "nonsense"},
             )
@@ -246,6 +260,37 @@ class History:
         paused = self._random.random() < 0.5
         user = self._random.choice(self._users)
         return Step(name="pause", arguments={"user": user, "lane": lane, "paused": paused, "now": self._now})
+
+    def _hours(self) -> Step:
+        """Hours that open or shut about now in one of the zones, dates of a campaign, the zone of a user."""
+        dice = self._random
+        draw = dice.random()
+        if draw < 0.15:
+            user, zone = dice.choice(self._users), dice.choice((*ZONES, None))
+            return Step(name="user_zone", arguments={"user": user, "zone": zone, "now": self._now})
+        if draw < 0.3:
+            ends = [math.floor(self._now) + dice.choice((-3600.0, -60.0, 30.0, 300.0, 3 * 86400.0)) for _ in range(2)]
+            starts_at, ends_at = dice.choice((
+                (None, None), (min(ends), None), (None, max(ends)), (min(ends), max(ends) + 1.0),
+            ))  # fmt: skip
+            arguments = {"campaign": dice.choice(CAMPAIGNS[2:]), "starts_at": starts_at, "ends_at": ends_at}
+            return Step(name="dates", arguments={**arguments, "now": self._now})
+        scope, of = dice.choice((
+            ("all", NO_LANE), ("user", dice.choice(self._users)), ("campaign", dice.choice(CAMPAIGNS[2:])),
+        ))  # fmt: skip
+        windows = [self._window() for _ in range(dice.choice((0, 1, 1, 2)))]
+        return Step(name="hours", arguments={"scope": scope, "of": of, "windows": windows, "now": self._now})
+
+    def _window(self) -> Window:
+        dice = self._random
+        local = datetime.fromtimestamp(self._now, ZoneInfo(dice.choice(ZONES)))
+        minute = local.hour * 60 + local.minute
+        start, end = dice.choice((
+            (minute - 60, minute + 1), (minute + 1, minute + 3), (minute - 5, minute + 600), (minute - 600, minute - 1),
+        ))  # fmt: skip
+        start = min(max(start, 0), 1439)
+        days = dice.choice((range(1, 8), range(1, 6), (local.isoweekday(),), (1,)))
+        return Window(days=frozenset(days), start=start * 60, end=min(max(end, start + 1), 1440) * 60)
 
     def _trunk(self) -> Step:
         """Trunks come, change and go; so do limits, and somebody resumes a trunk."""

@@ -10,6 +10,7 @@ from random import Random
 from typing import Any
 from uuid import UUID
 
+from adapter.core.hours import Window
 from adapter.core.model import ClaimedRow, OpenCall
 from adapter.supabase_io.database import Registered, SyncReply, SyncRequest
 from tests.simulation import store_claim, store_records
@@ -142,6 +143,22 @@ class Store:
             self._tables.limits.pop((kind, key), None)
         else:
             self._tables.limits[kind, key] = most
+
+    def hours(self, scope: str, of: str, windows: Sequence[Window], now: float) -> None:
+        """A person sets the windows of a scope in `call_hours`."""
+        self._tables.hours[scope, of] = tuple(windows)
+
+    def dates(self, campaign: str, starts_at: float | None, ends_at: float | None, now: float) -> None:
+        """A person says when a campaign begins and ends; neither: takes it away."""
+        self._tables.dates.pop(campaign, None)
+        if (starts_at, ends_at) != (None, None):
+            self._tables.dates[campaign] = starts_at, ends_at
+
+    def user_zone(self, user: str, zone: str | None, now: float) -> None:
+        """A person sets the zone of a user."""
+        self._tables.user_zones.pop(user, None)
+        if zone is not None:
+            self._tables.user_zones[user] = zone
 
     def forget_turns(self, user: str, now: float) -> int:
         """The turn tables lose a user: the sweep has to find his rows again. Returns how many lanes went."""

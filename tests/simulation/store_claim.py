@@ -4,7 +4,7 @@ import math
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-from tests.simulation import store_records, store_rules, store_trunks
+from tests.simulation import store_hours, store_records, store_rules, store_trunks
 from tests.simulation.store_tables import DAY, MONTH, NO_LANE, RULES, Row, Tables, Turn, changed
 from tests.simulation.store_trunks import Told
 
@@ -46,7 +46,8 @@ def housekeep(tables: Tables, steady: bool, now: float) -> None:
 
 
 def clock_stood(tables: Tables, row: Row, now: float) -> bool:
-    """As `call_clock_stood`: the row gets back the time for which its user was paused. Campaigns are not modeled."""
+    """As `call_clock_stood`: the row gets back the time for which its user was paused, or its calling hours were shut.
+    Campaigns are not modeled."""
     if row.expires_fixed:
         return False
     start = max(row.expires_at - DAY, row.clock_at or -math.inf)
@@ -56,6 +57,7 @@ def clock_stood(tables: Tables, row: Row, now: float) -> bool:
         for user, began, ended in tables.pauses
         if user == row.user_id and began < now and (ended is None or ended > start)
     ]
+    pauses += store_hours.shut(tables, row, start, now)
     for began, ended in sorted(pauses, key=lambda pause: pause[0]):
         since = max(began, counted)
         if since >= expires_at:
@@ -64,7 +66,7 @@ def clock_stood(tables: Tables, row: Row, now: float) -> bool:
         until = now if ended is None else ended
         if until > since:
             expires_at, counted = expires_at + (until - since), until
-    clock_at = now
+    clock_at = max(now, counted)
     if standing and expires_at < now + STEP:
         clock_at, expires_at = now + (now + STEP - expires_at), now + STEP
     expires_at = min(expires_at, row.created_at + MONTH)
@@ -203,6 +205,7 @@ class Claim:
         self._pbx_limit = _integer(limits.get("pbx"), NO_LIMIT)
         self._pbx = status.get("pbx")
         self._told = store_trunks.told(tables, status, asked.now)
+        self._put_off = store_hours.PUT_OFF
         self.got: list[Row] = []
         self.more = False
 
@@ -274,15 +277,18 @@ class Claim:
         most = min(self._lane_limit, tables.limits.get(("campaign", lane), NO_LIMIT))
         if most < NO_LIMIT and lane != NO_LANE:
             room = min(room, most - sum(self._counts(row) for row in mine))
-        got = 0
+        found = store_hours.lane(tables, user, lane, self._put_off, now)
+        self._put_off, got = found.most, 0
         if room > 0:
+            mine = [row for row in tables.open.values() if row.user_id == user and row.lane == lane]
             due = [row for row in mine if row.status == "queued" and row.not_before <= now]
+            due = [row for row in due if found.zones is None or row.zones in found.zones]
             due.sort(key=lambda row: (-row.priority, row.not_before, row.id))
             for row in due[:room]:
                 if (one := claim_row(tables, row, self._asked, self._told)) is not None:
                     self.got.append(one)
                     got += 1
-        due_at = lane_due(tables, user, lane)
+        due_at = store_hours.due(tables, user, lane, found)
         turn = tables.lanes[user, lane]
         tables.last_turn += 1
         turn.served = tables.last_turn

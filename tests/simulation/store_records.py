@@ -6,7 +6,7 @@ from datetime import datetime
 from typing import Any, NamedTuple
 from uuid import UUID
 
-from tests.simulation import store_trunks
+from tests.simulation import store_hours, store_trunks
 from tests.simulation.store_tables import (
     DAY,
     LIVE,
@@ -101,7 +101,7 @@ def settle(tables: Tables, row: Row, ended: tuple[str, str, dict[str, Any]], now
     attempts, faults = row.attempts + spends, dict(row.faults)
     if not spends:
         faults[outcome] = faults.get(outcome, 0) + 1
-    again_at, expires_at = math.inf, row.expires_at
+    again_at, expires_at, clock_at = math.inf, row.expires_at, row.clock_at
     tried: list[str] = []
     if row.cancel_requested:
         pass
@@ -110,11 +110,14 @@ def settle(tables: Tables, row: Row, ended: tuple[str, str, dict[str, Any]], now
         tried = [*row.trunks_tried, str(row.dialed_trunk)]
         faults = {**row.faults, "failover": row.faults.get("failover", 0) + 1}
     elif rule.retried == "policy" and attempts < row.max_attempts and not number_answered(tables, row):
-        again_at = now + row.retry_seconds
+        again_at = store_hours.after(tables, row, now + row.retry_seconds)
         if not row.expires_fixed:
             expires_at = min(again_at + DAY, row.created_at + MONTH)
     elif rule.retried == "own_bound" and faults.get(outcome, 0) < rule.bound:
-        again_at = now + rule.delay
+        again_at = store_hours.after(tables, row, now + rule.delay)
+        if again_at > now + rule.delay and not row.expires_fixed:
+            expires_at = min(expires_at + (again_at - now - rule.delay), row.created_at + MONTH)
+            clock_at = max(again_at, again_at if row.clock_at is None else row.clock_at)
     changes = {
         "attempts": attempts, "faults": faults, "last_outcome": outcome, "last_reason": reason, "call_facts": facts,
         "deadline": None, "settle_at": None, "originated_at": row.originated_at, "ringing_at": row.ringing_at,
@@ -124,7 +127,7 @@ def settle(tables: Tables, row: Row, ended: tuple[str, str, dict[str, Any]], now
         if not spends:
             tables.logs.pop(str(row.call_id), None)
         changes |= {"status": "queued", "outcome": None, "ended_reason": None, "not_before": again_at}
-        changes |= {"expires_at": expires_at, "claim_id": None, "trunks_tried": tried}
+        changes |= {"expires_at": expires_at, "clock_at": clock_at, "claim_id": None, "trunks_tried": tried}
     else:
         changes |= {"status": "done", "outcome": outcome, "ended_reason": reason}
         changes["ended_at"] = now if row.ended_at is None else row.ended_at

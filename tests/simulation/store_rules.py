@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from typing import NamedTuple
 
-from tests.simulation import store_records, store_trunks
+from tests.simulation import store_hours, store_records, store_trunks
 from tests.simulation.store_tables import LIVE, Row, Tables, read_number
 from tests.simulation.store_trunks import Told
 
@@ -42,7 +42,13 @@ def person(tables: Tables, row: Row, told: Told) -> No | None:
     return None
 
 
-RULES: tuple[Callable[[Tables, Row, Told], No | None], ...] = (number, answered, trunk, person)
+def hours(tables: Tables, row: Row, told: Told) -> No | None:
+    """As `call_rule_hours`."""
+    said = store_hours.rule(tables, row, told.now)
+    return None if said.why is None else No(said.why, said.until)
+
+
+RULES: tuple[Callable[[Tables, Row, Told], No | None], ...] = (number, answered, hours, trunk, person)
 """In the order of `call_rules`."""
 
 

@@ -18,6 +18,7 @@ from functools import lru_cache
 from typing import Any, NamedTuple, TypeVar
 
 from adapter.core import numbers
+from adapter.core.hours import Window, zone_known
 
 NO_LANE = "00000000-0000-0000-0000-000000000000"
 REGION = "MY"
@@ -122,6 +123,8 @@ class Row:
     last_outcome: str | None = None
     last_reason: str | None = None
     wait_reason: str | None = None
+    callee_zone: str | None = None
+    zones: str = ""
     dialed_trunk: str | None = None
     way: Mapping[str, Any] | None = None
     trunks_tried: list[str] = field(default_factory=list)
@@ -140,7 +143,7 @@ class Row:
 _SET_BY_US = (
     "call_id", "claim_number", "claim_id", "adapter", "incarnation", "pbx", "pbx_boot", "claimed_at", "originated_at",
     "ringing_at", "answered_at", "deadline", "settle_at", "clock_at", "call_facts", "last_outcome", "last_reason",
-    "wait_reason", "dialed_trunk", "way", "trunks_tried",
+    "wait_reason", "zones", "dialed_trunk", "way", "trunks_tried",
 )  # fmt: skip
 """Columns that an insert cannot set."""
 
@@ -270,6 +273,26 @@ def read_number(raw: str) -> Number:
     return Number(read.e164, read.country, "Asia/Kuala_Lumpur" if read.country == REGION else None, None)
 
 
+def zones_of(row: Row) -> str:
+    """As `call_queue_hours` writes them: of the numbers here only Washington tells more than its region."""
+    if row.callee_zone is not None and zone_known(row.callee_zone):
+        return row.callee_zone
+    return row.zone or ("America/New_York" if row.e164 is not None and row.e164.startswith("+1202") else "")
+
+
+def zone_problem(zone: str | None) -> str | None:
+    """As `call_zone_problem`, of zones in plain letters."""
+    if zone is None or zone_known(zone):
+        return None
+    return f'callee_zone "{zone}" is no time zone: write it as Asia/Kuala_Lumpur'
+
+
+def hours_zones(tables: "Tables", user: str, zones: str) -> list[str] | None:
+    """As `call_hours_zones`."""
+    found = zones or tables.user_zones.get(user)
+    return None if found is None else found.split(" ")
+
+
 def local_form(e164: str) -> str:
     """As the app shows it."""
     return "0" + e164[3:] if e164.startswith("+60") else e164[1:]
@@ -318,6 +341,13 @@ class Tables:
         self.pauses: list[tuple[str, float, float | None]] = []
         """When users were paused: from, to. None: they are."""
 
+        self.hours: dict[tuple[str, str], tuple[Window, ...]] = {}
+        """`call_hours` by scope and its id."""
+
+        self.dates: dict[str, tuple[float | None, float | None]] = {}
+        """`call_campaign_dates`."""
+
+        self.user_zones: dict[str, str] = {}
         self.adapters: dict[str, Adapter] = {}
         self.pbxs: dict[str, Pbx] = {}
         self.trunks: dict[tuple[str, str], Trunk] = {}
@@ -331,7 +361,7 @@ class Tables:
         self.repair: tuple[str, str] | None = None
         self.repaired_at = -math.inf
 
-    _PLAIN = ("rows", "logs", "open", "by_call", "arrivals", "pauses", "limits")
+    _PLAIN = ("rows", "logs", "open", "by_call", "arrivals", "pauses", "hours", "dates", "user_zones", "limits")
     _DEEP = ("tenants", "lanes", "adapters", "pbxs", "trunks", "health")
     _SINGLE = ("last_row", "last_claim", "last_turn", "repair", "repaired_at", "max_calls", "trunks_version")
 
@@ -378,6 +408,7 @@ class Tables:
         if key is not None and len(key) <= 200 and self._key_taken(given["user_id"], key):
             return 0
         row = self._before_insert(given, now)
+        self._insert_hours(row, now)
         self._put(row)
         if row.status == "queued":
             self.arrivals.append((row.user_id, row.lane, row.not_before))
@@ -423,6 +454,23 @@ class Tables:
         row.expires_at = min(row.expires_at, now + MONTH)
         return row
 
+    def _insert_hours(self, row: Row, now: float) -> None:
+        """As `call_queue_hours`, of an insert."""
+        from tests.simulation import store_hours  # noqa: PLC0415  # It knows us.
+
+        row.zones = zones_of(row)
+        if row.status != "queued":
+            return
+        if (problem := zone_problem(row.callee_zone)) is not None:
+            row.status, row.outcome, row.ended_reason = "done", "blocked", problem
+            row.call_id, row.ended_at = self.new_id(row.id, now), now
+            return
+        at = max(row.not_before, now)
+        if (opening := store_hours.after(self, row, at)) > at:
+            row.not_before = opening
+            if not row.expires_fixed:
+                row.expires_at = min(opening + DAY, now + MONTH)
+
     def delete(self, row_id: int) -> bool:
         """A person deletes a row; its call_logs rows stay."""
         if row_id not in self.rows:
@@ -450,6 +498,10 @@ class Tables:
             )
         ):
             self._before_update(old, new, now, at_work)
+        if (old.e164, old.callee_zone) != (new.e164, new.callee_zone):
+            new.zones = zones_of(new)
+            if (problem := zone_problem(new.callee_zone)) is not None:
+                raise Refused(problem, "23514")
         if new.status not in STATUSES:
             raise Refused(
                 'new row for relation "call_queue" violates check constraint "call_queue_status_check"', "23514"

@@ -15,17 +15,25 @@ from uuid import UUID
 import asyncpg
 import pytest
 
+from adapter.core.hours import Window
 from adapter.sandbox.postgres import Postgres
 from adapter.supabase_io.database import Registered, SyncReply, SyncRequest
 from tests.simulation.clocked import ClockedPostgres, call_id, contents_of_store, make_project
 from tests.simulation.histories import USERS, History, Step
 from tests.simulation.store import Refused, Store
+from tests.simulation.store_tables import NO_LANE
 
 STEPS = 50
 PARTS = 4
 HISTORIES = 160
 
 LIST = ("rows", "logs", "tenants", "lanes", "adapters", "pbxs", "trunks", "health")
+
+
+HOURS_WORDS = (
+    "outside its calling hours", "its campaign begins", "its campaign ended", "its time zone is not known",
+    "its calling hours do not open", "its campaign ends before", "callee_zone",
+)  # fmt: skip
 
 
 class Differs(AssertionError):
@@ -129,6 +137,8 @@ def _count(store: Store, step: Step, reply: Any, seen: Counter[str]) -> None:
             seen["released"] += "released" in row.faults
             seen["held"] += row.settle_at is not None
             seen["tried again"] += row.status == "queued" and row.last_outcome is not None
+            told = row.wait_reason or row.ended_reason or ""
+            seen.update(words for words in HOURS_WORDS if told.startswith(words))
             seen["failed over"] += bool(row.trunks_tried)
             seen["by a trunk of the table"] += row.way is not None and row.status == "dialing"
             seen["put off: " + " ".join(str(row.wait_reason).split()[:2])] += row.wait_reason is not None
@@ -197,6 +207,7 @@ NEEDED = (
     "done blocked", "canceled canceled", "queued None", "dialing None",
     "talking None", "done answered", "done unknown", "done voicemail", "done canceled",
     "note: call is not its rows were deleted",
+    "hours", "dates", "user_zone", "outside its calling hours", "its calling hours do not open", "callee_zone",
     "trunk", "drop_trunk", "forgive", "limit", "failed over", "by a trunk of the table", "a trunk cools down",
     "a trunk is stopped", "put off: another call",
 )  # fmt: skip
@@ -261,6 +272,52 @@ async def test_the_clock_of_a_paused_user_stands_in_both(postgres: ClockedPostgr
     for hour in (64.3, 65.3):
         await story.sync(hour)
     assert {story.store.rows[row].outcome for row in rows} == {"blocked"}
+
+
+async def test_hours_and_dates_are_kept_in_both(postgres: ClockedPostgres) -> None:
+    """From a Friday, 16:00 in Kuala Lumpur, over a weekend; people are called from nine to six."""
+    story = Scripted(postgres)
+    await story.begin()
+    campaign, start = str(UUID(int=7)), 1_800_000_000.0
+    working = Window(days=frozenset(range(1, 6)), start=9 * 3600, end=18 * 3600)
+    numbers = iter(f"+60 12-345 67{n:02d}" for n in range(100))
+
+    async def wish(hour: float, **columns: Any) -> int:
+        number = {"phone_number": next(numbers)} if "phone_number" not in columns else {}
+        row: int = await story.at(hour, "insert", user_id=USERS[0], **number, **columns)
+        return row
+
+    later = await wish(0, campaign_id=campaign)
+    nowhere = await wish(0, phone_number="+800 1234 5678")
+    await story.at(0, "hours", scope="all", of=NO_LANE, windows=[working])
+    await story.at(0, "dates", campaign=campaign, starts_at=start + 3600.0, ends_at=start + 80 * 3600.0)
+    assert (await story.sync(0.01, most=9)).rows == ()
+    assert (story.store.rows[later].wait_reason or "").startswith("its campaign begins")
+    assert (story.store.rows[nowhere].ended_reason or "").startswith("its time zone is not known")
+    early = [await wish(0, max_attempts=2, retry_seconds=7200) for _ in range(4)]
+    await wish(0, callee_zone="America/New_York")
+    fixed = await wish(0, expires_at=start + 20 * 3600.0)
+    (row,) = (await story.sync(0.1, most=1)).rows
+    assert row.row_id in early
+    ended = {"kind": "outcome", "call_id": row.call_id, "outcome": "busy", "reason": None, "talk_seconds": 0}
+    await story.sync(0.5, {**ended, "log_status": "no_answered"})
+    await story.at(1.5, "pause", user=USERS[0], lane=None, paused=True)
+    await story.at(2.5, "pause", user=USERS[0], lane=None, paused=False)
+    for hour in (2.6, 3, 20, 24.5, 30):
+        assert (await story.sync(hour, most=0 if hour < 2.8 else 5)).rows == ()
+    assert story.store.rows[fixed].outcome == "blocked"
+    waiting = [story.store.rows[row] for row in early if story.store.rows[row].attempts == 0]
+    monday = start + 65 * 3600.0
+    assert {one.not_before for one in waiting} == {monday}
+    # The clock stood from 17:30, when the pause began, to Monday; the rest of the pause counts once.
+    assert {one.expires_at for one in waiting} == {start + 24 * 3600 + monday - (start + 1.5 * 3600)}
+    assert len((await story.sync(65, most=3)).rows) == 3
+    await story.at(66, "dates", campaign=campaign, starts_at=None, ends_at=start + 67 * 3600.0)
+    await story.sync(68, most=9)
+    assert (story.store.rows[later].ended_reason or "").startswith("its campaign ended")
+    for hour in (74, 90, 100, 130, 200):
+        await story.sync(hour, most=9)
+    assert all(one.status in {"done", "dialing"} for one in story.store.rows.values())
 
 
 async def test_a_number_answered_in_its_campaign_is_not_tried_again_in_both(postgres: ClockedPostgres) -> None:
