@@ -418,6 +418,9 @@ create index if not exists call_queue_zones_idx
   on public.call_queue (user_id, ((lane::text || ' ' || zones) collate "C"), priority, not_before, id)
   where status = 'queued';
 
+-- Pauses of late.
+create index if not exists call_stops_ended_idx on public.call_stops (coalesce(ended, 'infinity'));
+
 -- Puts off up to p_most due rows of a lane and zone at once. The clocks of their ends stand while it is shut.
 create or replace function public.call_hours_put_off(
   p_user uuid, p_lane uuid, p_zones text, p_why text, p_until timestamptz, p_most integer, p_now timestamptz
@@ -433,23 +436,24 @@ begin
   if p_most <= 0 then
     return 0;
   end if;
-  -- The clock of a row that has not ended began a day ago at the earliest.
-  select range_agg(tstzrange(s.began, s.ended)) into v_stood
-  from (
-    select p.began, coalesce(p.ended, p_now) as ended from public.call_pauses p
-    where p.campaign_id = p_lane and p.began < p_now and (p.ended is null or p.ended > p_now - interval '24 hours')
-    union all
-    select p.began, coalesce(p.ended, p_now) from public.call_pauses p
-    where p.user_id = p_user and p.began < p_now and (p.ended is null or p.ended > p_now - interval '24 hours')
-    union all
-    select h.began, h.ended
-    from public.call_hours_shut(p_user, p_lane, p_zones, p_now - interval '24 hours', p_until) h
-  ) s
-  where s.ended > s.began;
+  -- The clock of a row that has not ended began a day ago at the earliest. If anything was paused since, that may be another
+  -- time for each row: then call_clock_stood counts it all, when a row comes to its end.
+  if not exists (
+    select from public.call_pauses p
+    where p.campaign_id = p_lane and (p.ended is null or p.ended > p_now - interval '24 hours')
+  ) and not exists (
+    select from public.call_pauses p
+    where p.user_id = p_user and (p.ended is null or p.ended > p_now - interval '24 hours')
+  ) and not exists (
+    select from public.call_stops s where coalesce(s.ended, 'infinity') > p_now - interval '24 hours'
+  ) then
+    select range_agg(tstzrange(h.began, h.ended)) into v_stood
+    from public.call_hours_shut(p_user, p_lane, p_zones, p_now - interval '24 hours', p_until) h;
+  end if;
   update public.call_queue q
   set not_before = p_until, wait_reason = p_why, updated_at = p_now,
     expires_at = case
-      when q.expires_fixed or q.expires_at <= p_now then q.expires_at
+      when v_stood is null or q.expires_fixed or q.expires_at <= p_now then q.expires_at
       else least(
         q.expires_at + (
           select coalesce(sum(upper(r) - lower(r)), '0')
@@ -460,7 +464,10 @@ begin
         q.created_at + interval '30 days'
       )
     end,
-    clock_at = case when q.expires_fixed or q.expires_at <= p_now then q.clock_at else greatest(p_until, q.clock_at) end
+    clock_at = case
+      when v_stood is null or q.expires_fixed or q.expires_at <= p_now then q.clock_at
+      else greatest(p_until, q.clock_at)
+    end
   where q.id = any (array(
     select d.id
     from generate_series(9, 0, -1) p

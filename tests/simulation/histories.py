@@ -94,8 +94,9 @@ class History:
         """An outcome that most calls have."""
 
         self._many_trunks = self._random.random() < 0.5
-        self._timed = self._random.random() < 0.5
-        """Are there calling hours?"""
+        self._clockwork = Random(f"{seed} hours")
+        self._timed = self._clockwork.random() < 0.3
+        """Are there calling hours? Drawn apart, so that histories without them are what they are."""
 
         self._releases = self._random.choice((0.15, 0.15, 0.5))
         self._heard = self._desks
@@ -123,7 +124,7 @@ class History:
             yield self._register(desk)
         for _ in range(self._random.randint(1, 4) if self._many_trunks else 0):
             yield self._trunk()
-        for _ in range(self._random.randint(1, 3) if self._timed else 0):
+        for _ in range(self._clockwork.randint(1, 3) if self._timed else 0):
             yield self._hours()
         for _ in range(self._random.randint(2, 8)):
             yield self._insert()
@@ -160,7 +161,7 @@ class History:
                 self._trunk,
                 self._hours,
             ),
-            (8, 4, 2, 6, 1, 1, 3, 0.5, 4, 3 if self._many_trunks else 0, 4 if self._timed else 0),
+            (8, 4, 2, 6, 1, 1, 3, 0.5, 4, 3 if self._many_trunks else 0, 5 if self._timed else 0),
         )[0]
         return draw()
 
@@ -201,10 +202,10 @@ class History:
             (0.02, "not_before", self._now + dice.choice((30, 31)) * 86400.0),
             (0.02, "expires_at", self._now - dice.choice((0.0, 1.0))),
             (0.01, "idempotency_key", "k" * 201),
-            (0.15, "callee_zone", dice.choice(ZONES)),
-            (0.01, "callee_zone", "nowhere"),
         ):
             row |= {name: value} if dice.random() < chance else {}
+        if self._timed and (draw := self._clockwork.random()) < 0.3:
+            row["callee_zone"] = "nowhere" if draw < 0.02 else self._clockwork.choice(ZONES)
         return Step(name="insert", arguments={**row, "now": self._now})
 
     def _some_row(self) -> int:
@@ -230,7 +231,6 @@ class History:
                 {"phone_number": dice.choice((*NUMBERS, *WRONG_NUMBERS))},
                 {"not_before": self._now + dice.choice((0.0, 60.0))},
                 {"priority": 9},
-                {"callee_zone": dice.choice((*ZONES, None, "nowhere"))},
                 {"campaign_id": dice.choice(CAMPAIGNS)},
                 {"status": "nonsense"},
             )
@@ -263,12 +263,15 @@ class History:
 
     def _hours(self) -> Step:
         """Hours that open or shut about now in one of the zones, dates of a campaign, the zone of a user."""
-        dice = self._random
+        dice = self._clockwork
         draw = dice.random()
-        if draw < 0.15:
+        if draw < 0.1:
+            changes = {"callee_zone": dice.choice((*ZONES, None, "nowhere"))}
+            return Step(name="edit", arguments={"row": self._some_row(), "now": self._now, **changes})
+        if draw < 0.2:
             user, zone = dice.choice(self._users), dice.choice((*ZONES, None))
             return Step(name="user_zone", arguments={"user": user, "zone": zone, "now": self._now})
-        if draw < 0.3:
+        if draw < 0.35:
             ends = [math.floor(self._now) + dice.choice((-3600.0, -60.0, 30.0, 300.0, 3 * 86400.0)) for _ in range(2)]
             starts_at, ends_at = dice.choice((
                 (None, None), (min(ends), None), (None, max(ends)), (min(ends), max(ends) + 1.0),
@@ -282,7 +285,7 @@ class History:
         return Step(name="hours", arguments={"scope": scope, "of": of, "windows": windows, "now": self._now})
 
     def _window(self) -> Window:
-        dice = self._random
+        dice = self._clockwork
         local = datetime.fromtimestamp(self._now, ZoneInfo(dice.choice(ZONES)))
         minute = local.hour * 60 + local.minute
         start, end = dice.choice((

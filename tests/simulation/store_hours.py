@@ -136,18 +136,11 @@ def due(tables: Tables, user: str, name: str, found: Lane) -> float | None:
 def _put_off(tables: Tables, row: Row, said: Said, now: float) -> None:
     assert said.until is not None
     changes: dict[str, object] = {"not_before": said.until, "wait_reason": said.why, "updated_at": now}
-    if not row.expires_fixed and row.expires_at > now:
+    paused = any(user == row.user_id and (ended is None or ended > now - DAY) for user, _, ended in tables.pauses)
+    if not row.expires_fixed and row.expires_at > now and not paused:
         since = max(row.expires_at - DAY, -math.inf if row.clock_at is None else row.clock_at)
         stood = shut(tables, row, now - DAY, said.until)
-        stood += [
-            (began, now if ended is None else ended)
-            for user, began, ended in tables.pauses
-            if user == row.user_id and began < now and (ended is None or ended > now - DAY)
-        ]
-        expires_at, counted = row.expires_at, since
-        for began, ended in sorted(stood):
-            expires_at += max(ended - max(began, counted), 0.0)
-            counted = max(counted, ended)
+        expires_at = row.expires_at + sum(max(ended - max(began, since), 0.0) for began, ended in stood)
         clock_at = max(said.until, -math.inf if row.clock_at is None else row.clock_at)
         changes |= {"expires_at": min(expires_at, row.created_at + MONTH), "clock_at": clock_at}
     tables.update(row, now, changes, at_work=True)

@@ -312,9 +312,10 @@ async def test_hours_and_dates_are_kept_in_both(postgres: ClockedPostgres) -> No
     # The clock stood from 17:30, when the pause began, to Monday; the rest of the pause counts once.
     assert {one.expires_at for one in waiting} == {start + 24 * 3600 + monday - (start + 1.5 * 3600)}
     assert len((await story.sync(65, most=3)).rows) == 3
+    over = await wish(66, campaign_id=campaign)
     await story.at(66, "dates", campaign=campaign, starts_at=None, ends_at=start + 67 * 3600.0)
     await story.sync(68, most=9)
-    assert (story.store.rows[later].ended_reason or "").startswith("its campaign ended")
+    assert (story.store.rows[over].ended_reason or "").startswith("its campaign ended")
     for hour in (74, 90, 100, 130, 200):
         await story.sync(hour, most=9)
     assert all(one.status in {"done", "dialing"} for one in story.store.rows.values())
