@@ -9,13 +9,12 @@ drain   on SIGTERM: claim no more, give back what was surely not sent, store out
 
 import asyncio
 import logging
-import math
 import os
 import signal
 import uuid
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from tenacity import AsyncRetrying, retry_if_exception_type, wait_random_exponential
@@ -29,6 +28,7 @@ from adapter.exits import EXIT_BUSY, EXIT_CONFIG, EXIT_INSISTED, EXIT_WEDGED
 from adapter.follower import Follower
 from adapter.health import keep
 from adapter.log import hide, say, set_up
+from adapter.pacer import Pacer
 from adapter.pbx import PbxLink
 from adapter.recorder import SILENT
 from adapter.settings import Settings
@@ -74,6 +74,8 @@ class Parts:
     database: Database
     link: PbxLink
     doorbell: Doorbell
+    locked_at: float = field(default_factory=clock.boot)
+    """Boot clock when the lock of STATE_DIR was ours: no earlier process of this folder dialed after that."""
 
 
 @dataclass(slots=True)
@@ -94,7 +96,12 @@ class Daemon:
     """The running adapter. `run` returns the exit code."""
 
     def __init__(
-        self, settings: Settings, parts: Parts, incarnation: int, opened: Sequence[OpenCall], process: str | None = None
+        self,
+        settings: Settings,
+        parts: Parts,
+        incarnation: int,
+        opened: Sequence[OpenCall],
+        process: str | None = None,
     ) -> None:
         """`process`: what this process called itself when it registered; two may have the number of one run."""
         self._settings = settings
@@ -137,6 +144,12 @@ class Daemon:
             incarnation=incarnation,
             beat=lambda: self._watchdog.beat("follower"),
         )
+        self._pacer = Pacer(
+            calls_per_second=settings["CALLS_PER_SECOND"],
+            stopwatch=parts.link.stopwatch,
+            clock=clock.boot,
+            since=parts.locked_at,
+        )
         self._dialer = Dialer(
             link=parts.link,
             follower=self._follower,
@@ -145,7 +158,8 @@ class Daemon:
             may_dial=self._may_dial,
             keeps=parts.outbox.keeps,
             clock=clock.boot,
-            calls_per_second=settings["CALLS_PER_SECOND"],
+            pacer=self._pacer,
+            taken=self._taken_in_hand,
         )
         self._ticker = Ticker(
             database=parts.database,
@@ -290,7 +304,6 @@ class Daemon:
         if not status.ready or self._stopping or self._parts.outbox.problem or self._dialer.holding_off:
             return 0
         now = self._now()
-        rate = self._settings["CALLS_PER_SECOND"]
         unsent = self._dialer.backlog + self._dialer.sending
         return room(
             self._ai.allowance(now),
@@ -298,11 +311,16 @@ class Daemon:
             max_calls=self._settings["MAX_CALLS"],
             in_air=self._follower.in_air + self._dialer.backlog,
             # Only what can be sent within a second is claimed (design section 4).
-            window=max(1, math.floor(rate)),
+            window=self._pacer.room(),
             unsent=unsent,
-            max_setup=self._settings["MAX_CALLS"],
+            max_setup=self._settings["MAX_CALLS_IN_SETUP"],
             in_setup=self._follower.in_setup + self._dialer.backlog,
         )
+
+    def _taken_in_hand(self) -> None:
+        """Half of what may wait has gone: time to claim what the next second can send."""
+        if 2 * self._dialer.backlog <= self._pacer.room():
+            self._ticker.room_appeared()
 
     def status(self) -> dict[str, object]:
         """What the health file shows: the heartbeat, and also that the database cannot hear it."""
@@ -333,6 +351,7 @@ class Daemon:
             },
             "region": self._settings["DEFAULT_REGION"],
             "agent_id": self._settings["AGENT_ID"],
+            "pace": self._pace(),
             "billing": self._settings["BILLING"],
             "billing_step": self._settings["BILLING_STEP"],
             "log_rows": self._settings["LOG_ROWS"],
@@ -345,6 +364,26 @@ class Daemon:
             "ring_seconds": self._settings["RING_SECONDS"],
             "orphan_seconds": self._settings["ORPHAN_AFTER"],
         }
+
+    def _pace(self) -> dict[str, object]:
+        """How fast calls are begun now; being slowed down is no `problem` above, for calls are placed."""
+        pace = self._pacer.pace
+        return {
+            "limit": pace.limit,
+            "now": round(pace.rate, 3),
+            "max_setup": self._settings["MAX_CALLS_IN_SETUP"],
+            "in_setup": self._follower.in_setup,
+            "slowed": pace.words,
+        }
+
+    def _say_pace(self, before: float | None) -> float | None:
+        """One line when the pace is lowered, one when it is whole again; returns when it was lowered last, if it is."""
+        pace = self._pacer.pace
+        slowed_at = None if pace.words is None else pace.slowed_at
+        if slowed_at != before:
+            back = f"The PBX answers in time again: {pace.limit:g} calls a second"
+            say(log, logging.INFO if pace.words is None else logging.WARNING, "pace", pace.words or back)
+        return slowed_at
 
     def _bell(self) -> dict[str, object]:
         """Whether inserts are heard at once; rows are dialed by the sweep in any case, so it is no `problem` above."""
@@ -361,8 +400,10 @@ class Daemon:
         """Tick at once when the PBX becomes ready, and say once when a breaker opens or closes."""
         ready = False
         open_before = (False, False)
+        slowed_at: float | None = None
         while True:
             await asyncio.sleep(READINESS_SECONDS)
+            slowed_at = self._say_pace(slowed_at)
             if (ready_now := self._parts.link.status.ready) != ready:
                 ready = ready_now
                 self._ticker.want()
@@ -420,6 +461,7 @@ async def _shadow(settings: Settings, state_dir: Path, stop: asyncio.Event) -> i
                         database=database,
                         link=shadow.ShadowLink(link_config, database.shade),
                         doorbell=Doorbell(supabase_config),
+                        locked_at=clock.boot(),
                     )
                     return await Daemon(settings, parts, state.identity.incarnation, ()).run(stop)
             finally:
@@ -436,6 +478,7 @@ async def _open_and_run(settings: Settings, state_dir: Path, stop: asyncio.Event
         billing = settings["BILLING"]
         say(log, logging.INFO, "settings.billing", WHO_CHARGES[billing], billing=billing, step=settings["BILLING_STEP"])
         with StateDir.open(state_dir) as state:
+            locked_at = clock.boot()
             outbox = Outbox(state.outbox_path)
             told = Told()
             health = asyncio.create_task(keep(state.path, told.now), name="health")
@@ -452,6 +495,7 @@ async def _open_and_run(settings: Settings, state_dir: Path, stop: asyncio.Event
                         database=database,
                         link=PbxLink(link_config, recorder=recorder),
                         doorbell=Doorbell(supabase_config),
+                        locked_at=locked_at,
                     )
                     daemon = Daemon(settings, parts, state.identity.incarnation, opened, process)
                     told.status = daemon.status

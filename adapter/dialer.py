@@ -8,14 +8,26 @@ may have reached the PBX stays with the follower.
 import asyncio
 import logging
 from collections import deque
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 
-from adapter.core.model import CallTimes, ClaimedRow, Ending, Form, Outcome, Record, ReleaseCause, ReleaseRecord
+from adapter.core.model import (
+    CallTimes,
+    ClaimedRow,
+    Ending,
+    Form,
+    Outcome,
+    Record,
+    ReleaseCause,
+    ReleaseRecord,
+    Way,
+)
 from adapter.core.originate import DialPlan, Originate, RowRefused, build
 from adapter.core.outcomes import outcome_record
 from adapter.follower import Follower
 from adapter.log import say
+from adapter.pacer import Pacer
 from adapter.pbx import Accepted, NotSent, PbxLink, Refused, Shown, Unsure
 
 log = logging.getLogger(__name__)
@@ -37,6 +49,8 @@ class Taken:
 
     row: ClaimedRow
     since: float
+    trunk: str
+    """Id of its trunk: each has a queue of its own, so that rows of a slow one hold up no others."""
 
 
 class Dialer:
@@ -52,8 +66,10 @@ class Dialer:
         may_dial: Callable[[], str | None],
         keeps: Callable[[int], Awaitable[bool]],
         clock: Callable[[], float],
-        calls_per_second: float,
+        pacer: Pacer,
+        taken: Callable[[], None] = lambda: None,
     ) -> None:
+        """`taken`: called whenever a row was taken in hand, so that there may be room for others."""
         self._link = link
         self._follower = follower
         self._plan = plan
@@ -61,8 +77,11 @@ class Dialer:
         self._may_dial = may_dial
         self._keeps = keeps
         self._clock = clock
-        self._gap = 1.0 / calls_per_second
-        self._waiting: deque[Taken] = deque()
+        self._pacer = pacer
+        self._taken = taken
+        self._waiting: dict[str, deque[Taken]] = {}
+        """Trunk → its rows, in the order of the claims."""
+
         self._seen: dict[str, None] = {}
         """Call ids taken by this process, oldest first."""
 
@@ -72,10 +91,13 @@ class Dialer:
         self._at_hand: dict[str, str | None] = {}
         """Calls being sent, and why not to if that was heard meanwhile: asked again right before they are written."""
 
+        self._unwritten: dict[str, str] = {}
+        """Of these the ones that have not been written yet, and their trunks."""
+
     @property
     def backlog(self) -> int:
         """Rows claimed and not yet handed to the link."""
-        return len(self._waiting)
+        return sum(map(len, self._waiting.values()))
 
     @property
     def sending(self) -> int:
@@ -88,12 +110,14 @@ class Dialer:
         return self._clock() < self._hold_until
 
     def take(self, rows: Sequence[ClaimedRow], since: float) -> None:
-        """Queue the rows of one claim in their order."""
+        """Queue the rows of one claim in their order, each behind those of its trunk."""
+        self._pacer.know(row.way for row in rows if row.way is not None)
         for row in rows:
             # A claim asked again returns the same rows; none of them is ever sent a second time.
             if row.call_id not in self._seen:
                 self._seen[row.call_id] = None
-                self._waiting.append(Taken(row=row, since=since))
+                trunk = self._plan.trunk if row.way is None else row.way.id
+                self._waiting.setdefault(trunk, deque()).append(Taken(row=row, since=since, trunk=trunk))
         while len(self._seen) > REMEMBERED:
             del self._seen[next(iter(self._seen))]
         if self._waiting:
@@ -101,23 +125,43 @@ class Dialer:
 
     async def run(self) -> None:
         """Send until canceled. An error of this program in one call ends the run, and with it the process."""
-        turn = self._clock()
         async with asyncio.TaskGroup() as group:
             while True:
-                await self._some.wait()
-                while self._waiting:
-                    await asyncio.sleep(max(0.0, turn - self._clock()))
-                    # A late turn is not made up for by a burst: the pace holds for every second.
-                    turn = max(turn, self._clock()) + self._gap
-                    if self._waiting:
-                        task = group.create_task(self._dial(self._waiting.popleft()))
-                        self._sending.add(task)
-                        task.add_done_callback(self._sending.discard)
                 self._some.clear()
+                while (due := self._due()) is not None and due[0] <= 0:
+                    self._take_in_hand(group, due[1])
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(None if due is None else due[0]):
+                        # A row of another trunk may be there before the one that is waited for has its turn.
+                        await self._some.wait()
+
+    def _due(self) -> tuple[float, str] | None:
+        """In how many seconds the next row has its turn, and of which trunk it is; the oldest claim of those due."""
+        turns = [
+            (max(0.0, self._pacer.until(trunk)), rows[0].since, trunk) for trunk, rows in self._waiting.items() if rows
+        ]
+        return next(((wait, trunk) for wait, _, trunk in sorted(turns)), None)
+
+    def _take_in_hand(self, group: asyncio.TaskGroup, trunk: str) -> None:
+        self._pacer.take(trunk)
+        task = group.create_task(self._dial(self._waiting[trunk].popleft()))
+        self._sending.add(task)
+        task.add_done_callback(self._sending.discard)
+        self._taken()
+
+    def trunk_rooms(self, ways: Iterable[Way]) -> dict[str, int]:
+        """How many rows of each trunk may be claimed now: what can be sent within a second, less what waits already."""
+        known = tuple(ways)
+        self._pacer.know(known)
+        trunks = [way.id for way in known] or [self._plan.trunk]
+        return {trunk: max(0, self._pacer.trunk_room(trunk) - self._unsent(trunk)) for trunk in trunks}
+
+    def _unsent(self, trunk: str) -> int:
+        return len(self._waiting.get(trunk, ())) + sum(at_hand == trunk for at_hand in self._unwritten.values())
 
     async def give_back(self, why: str) -> int:
         """Release every row that has not been handed to the link; returns how many."""
-        rows = [taken.row for taken in self._waiting]
+        rows = [taken.row for queue in self._waiting.values() for taken in queue]
         self._waiting.clear()
         for row in rows:
             await self._release(row, ReleaseCause.NOT_SENT, why)
@@ -128,11 +172,12 @@ class Dialer:
 
         One that is being handed over goes back if it was not written yet; the caller ends it at the PBX all the same.
         """
-        for taken in self._waiting:
-            if taken.row.call_id == call_id:
-                self._waiting.remove(taken)
-                await self._release(taken.row, ReleaseCause.NOT_SENT, why)
-                return True
+        for queue in self._waiting.values():
+            for taken in queue:
+                if taken.row.call_id == call_id:
+                    queue.remove(taken)
+                    await self._release(taken.row, ReleaseCause.NOT_SENT, why)
+                    return True
         if call_id in self._at_hand:
             self._at_hand[call_id] = why
         return False
@@ -149,12 +194,22 @@ class Dialer:
             return f"the claim was {age:.0f} s old before the call could be sent"
         return self._at_hand.get(taken.row.call_id) or self._may_dial()
 
+    def _last_look(self, taken: Taken) -> str | float | None:
+        """Asked in the last step before the bytes: may it be sent, and is it its turn?"""
+        why = self._stale(taken) or self._pacer.turn(taken.trunk)
+        if why is None:
+            self._unwritten.pop(taken.row.call_id, None)
+        return why
+
     async def _dial(self, taken: Taken) -> None:
-        self._at_hand[taken.row.call_id] = None
+        call_id = taken.row.call_id
+        self._at_hand[call_id] = None
+        self._unwritten[call_id] = taken.trunk
         try:
             await self._try(taken)
         finally:
-            del self._at_hand[taken.row.call_id]
+            del self._at_hand[call_id]
+            self._unwritten.pop(call_id, None)
 
     async def _try(self, taken: Taken) -> None:
         row = taken.row
@@ -183,7 +238,7 @@ class Dialer:
     async def _send(self, taken: Taken, originate: Originate) -> None:
         row = taken.row
         self._follower.expect(row, originate)
-        reply = await self._link.originate(originate, lambda: self._stale(taken))
+        reply = await self._link.originate(originate, lambda: self._last_look(taken))
         if isinstance(reply, Refused) and self._follower.has_heard_of(row.call_id):
             reply = Unsure(f"the PBX refused the call after it had shown a leg of it ({reply.message})")
         match reply:

@@ -329,7 +329,16 @@ SETTINGS: tuple[Setting, ...] = (
         group=_LIMITS,
         parse=_decimal(0.1, 200),
         default=5.0,
-        why="New calls a second. A small PBX sets up about ten a second with media and gives no back-pressure.",
+        why="New calls a second, in all. A small PBX sets up about ten a second with media and gives no back-pressure. "
+        "This is the limit, also of TRUNK; the pace starts at a quarter of it, and falls while the PBX answers late.",
+    ),
+    Setting(
+        name="MAX_CALLS_IN_SETUP",
+        group=_LIMITS,
+        parse=_whole(1, 2000),
+        default=25,
+        why="Calls at once that are not answered yet. Should all of them answer together, a PBX that sets up ten a "
+        "second is done within three seconds, and half of MAX_CALLS stays for those who talk.",
     ),
     Setting(
         name="AMI_WINDOW",
@@ -514,6 +523,12 @@ def _most_per_user(values: Mapping[str, Any]) -> list[str]:
     return []
 
 
+def _most_in_setup(values: Mapping[str, Any]) -> list[str]:
+    if values["MAX_CALLS_IN_SETUP"] > values["MAX_CALLS"] and values["MAX_CALLS_IN_SETUP"] != 25:
+        return ["MAX_CALLS_IN_SETUP is above MAX_CALLS; it could never be reached."]
+    return []
+
+
 def _journal(values: Mapping[str, Any]) -> list[str]:
     # A call that fails writes its journal entry once more at that moment (seen on a real Asterisk). It must not fall on
     # the entry of a later call in the same slot, so all slots may not be used up within one ringing.
@@ -530,6 +545,7 @@ _RULES: tuple[tuple[frozenset[str], Callable[[Mapping[str, Any]], list[str]]], .
     (frozenset({"SUPABASE_SERVICE_ROLE_KEY", "SUPABASE_SECRET_KEY"}), _keys),
     (frozenset({"DIAL_FORM", "TRUNK"}), _trunk),
     (frozenset({"MAX_CALLS", "MAX_CALLS_PER_USER"}), _most_per_user),
+    (frozenset({"MAX_CALLS", "MAX_CALLS_IN_SETUP"}), _most_in_setup),
     (frozenset({"CALLS_PER_SECOND", "RING_SECONDS"}), _journal),
 )
 """What several settings owe each other: looked at when all of them were read."""

@@ -5,6 +5,7 @@ nothing: no run is registered, no PBX is held, no record is sent. `ShadowLink` i
 Originate ends in the log. Everything between them (guards, pace, numbers, dial plan) is what dials otherwise.
 """
 
+import asyncio
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -15,7 +16,7 @@ from typing import Any
 
 from adapter.core.model import ClaimedRow, OpenCall
 from adapter.log import say
-from adapter.pbx import NotSent, Order, PbxConfig, PbxLink, Refused, Reply, Shown
+from adapter.pbx import LastCheck, NotSent, Order, PbxConfig, PbxLink, Refused, Reply, Shown
 from adapter.pbx.headers import BadHeader, checked_originate
 from adapter.supabase_io import records, refusals, replies
 from adapter.supabase_io.config import SupabaseConfig
@@ -153,13 +154,17 @@ class ShadowLink(PbxLink):
         super().__init__(config, **more)
         self._shade = shade
 
-    async def originate(self, order: Order, last_check: Callable[[], str | None] | None = None) -> Reply:
+    async def originate(self, order: Order, last_check: LastCheck | None = None) -> Reply:
         """Show one Originate."""
         try:
             checked_originate(order.call_id, order.headers)
         except BadHeader as error:
             return Refused(f"not sent: {error}")
-        reason = self.status.problem or (last_check() if last_check else None)
+        while True:
+            reason = self.status.problem or (last_check() if last_check else None)
+            if not isinstance(reason, float):
+                break
+            await asyncio.sleep(reason)
         if reason is not None:
             return NotSent(reason)
         shade = self._shade(order.call_id)

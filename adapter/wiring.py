@@ -33,6 +33,7 @@ def configs(settings: Settings) -> tuple[PbxConfig, SupabaseConfig]:
 RECORDED = (
     *("DIAL_FORM", "NUMBER_STYLE", "AI_CONTEXT", "AI_EXTENSION", "DEFAULT_REGION", "RING_SECONDS", "MAX_CALL_SECONDS"),
     *("NO_ANSWER_WORD", "MAX_CALLS", "MAX_CALLS_PER_USER", "CALLS_PER_SECOND", "AMI_WINDOW", "ORPHAN_AFTER"),
+    "MAX_CALLS_IN_SETUP",
     *("DOORBELL", "SWEEP_SECONDS", "DRAIN_SECONDS", "BILLING", "BILLING_STEP", "LOG_ROWS"),
 )
 """Settings that stand in the record: what decides how a call ends. No address, no user, no number, no secret."""

@@ -1,6 +1,7 @@
 """From a claimed row to its outcome, with the link moved by hand: the crash table, line by line."""
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from typing import cast
@@ -26,6 +27,7 @@ from adapter.core.recovery import SETTLE
 from adapter.core.routes import Routes, Step
 from adapter.dialer import FRESH_SECONDS, HOLD_SECONDS, Dialer
 from adapter.follower import Follower
+from adapter.pacer import Pacer
 from adapter.pbx import Down, Event, NotSent, PbxLink, Refused, Unsure
 from tests.support.doubles import TRUNK, HandLink, event, leg, row
 
@@ -75,7 +77,10 @@ class Desk:
             may_dial=lambda: self.why_not,
             keeps=self._keeps,
             clock=lambda: self.now,
-            calls_per_second=10_000.0,
+            # The pace has a clock of its own: that of the desk stands still.
+            pacer=Pacer(
+                calls_per_second=10_000.0, stopwatch=self.link.stopwatch, clock=time.monotonic, since=float("-inf")
+            ),
         )
 
     async def _store(self, records: Sequence[Record]) -> None:

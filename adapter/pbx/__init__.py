@@ -6,7 +6,7 @@ Nothing outside this package knows panoramisk; inside it only `library.py` and `
 from adapter.pbx.config import PbxConfig, Timings
 from adapter.pbx.link import PbxLink
 from adapter.pbx.messages import Down, Event, PbxMessage, Up
-from adapter.pbx.replies import Accepted, Denied, LinkDown, NotSent, Order, Refused, Reply, Shown, Unsure
+from adapter.pbx.replies import Accepted, Denied, LastCheck, LinkDown, NotSent, Order, Refused, Reply, Shown, Unsure
 from adapter.pbx.status import LinkStatus
 
 __all__ = [
@@ -14,6 +14,7 @@ __all__ = [
     "Denied",
     "Down",
     "Event",
+    "LastCheck",
     "LinkDown",
     "LinkStatus",
     "NotSent",

@@ -18,9 +18,10 @@ from adapter.pbx.config import PbxConfig, Timings
 from adapter.pbx.guards import NOT_LOOKED, Guards, look
 from adapter.pbx.headers import BadHeader, checked_originate
 from adapter.pbx.messages import Down, Event, PbxMessage, Up
-from adapter.pbx.replies import Accepted, Denied, LinkDown, NotSent, Order, Refused, Reply, Unsure
+from adapter.pbx.replies import Accepted, Denied, LastCheck, LinkDown, NotSent, Order, Refused, Reply, Unsure
 from adapter.pbx.session import DENIED, Answer, Session, SessionFailed
 from adapter.pbx.status import LinkStatus
+from adapter.pbx.stopwatch import Stopwatch
 from adapter.pbx.wire import weight_of
 from adapter.recorder import SILENT, Recorder
 
@@ -80,6 +81,9 @@ class PbxLink:
         self._recorder = recorder
         self.messages = Mail()
         """Bounded by `config.queue_bound` and `MAX_WAITING`: a consumer further behind costs the session, no event."""
+
+        self.stopwatch = Stopwatch(clocks.boot)
+        """Tells how late the PBX is."""
 
         self._timings = timings or Timings()
         self._clock = clock
@@ -154,19 +158,24 @@ class PbxLink:
                 with attempt:
                     await self._one_session()
 
-    async def originate(self, order: Order, last_check: Callable[[], str | None] | None = None) -> Reply:
+    async def originate(self, order: Order, last_check: LastCheck | None = None) -> Reply:
         """Send one Originate, at most once in the life of its call id, and return what became of it.
 
         `last_check` is called right before the bytes are written, after any wait for the window; a text from it
-        means NotSent with that reason. A caller that is canceled before its `last_check` was called has certainly
-        sent nothing; canceled later, it has sent, and what follows comes as events.
+        means NotSent with that reason, a number that the place in the window is left and everything looked at again so
+        many seconds later. A caller that is canceled before its `last_check` was content has certainly sent nothing;
+        canceled later, it has sent, and what follows comes as events.
         """
         try:
             headers = checked_originate(order.call_id, order.headers)
         except BadHeader as error:
             return Refused(f"not sent: {error}")
-        future = await self._write(headers, last_check)
-        return future if isinstance(future, NotSent) else await self._response(future)
+        while True:
+            future = await self._write(order.call_id, headers, last_check)
+            if not isinstance(future, float):
+                break
+            await asyncio.sleep(future)
+        return future if isinstance(future, NotSent) else await self._response(order.call_id, future)
 
     async def journal(self, slot: int) -> str | None:
         """The PBX journal at this slot, `<claim number>:<call id>`; None: no entry. Raises LinkDown."""
@@ -223,6 +232,7 @@ class PbxLink:
         self._guards = NOT_LOOKED
         self._look_now.clear()
         self._session = session
+        self.stopwatch.begin(session.number)
         self.messages.put_nowait(Up(session.number, boot, version, channels))
         for event in self._early:
             self.messages.put_nowait(Event(event))
@@ -251,7 +261,7 @@ class PbxLink:
         self._excess = rights.excess(allowed)
 
     async def _live(self, session: Session) -> None:
-        tasks = [asyncio.create_task(session.watch()), asyncio.create_task(self._guard(session))]
+        tasks = [asyncio.create_task(session.watch(self.stopwatch)), asyncio.create_task(self._guard(session))]
         ends: set[asyncio.Future[Any]] = {session.lost, *tasks}
         try:
             await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
@@ -298,6 +308,7 @@ class PbxLink:
             return
         if up:
             self.messages.put_nowait(Event(event))
+            self.stopwatch.heard(event)
         else:
             self._early.append(event)
             self._early_weight += weight_of(event.fields)
@@ -369,20 +380,26 @@ class PbxLink:
     # -- sending
 
     async def _write(
-        self, headers: Mapping[str, Any], last_check: Callable[[], str | None] | None
-    ) -> "asyncio.Future[Answer] | NotSent":
-        """Wait for a place in the window, look once more, write. No await between the last look and the bytes."""
+        self, call_id: str, headers: Mapping[str, Any], last_check: LastCheck | None
+    ) -> "asyncio.Future[Answer] | NotSent | float":
+        """Wait for a place in the window, look once more, write. No await between the last look and the bytes.
+
+        A number: not yet, but after so many seconds; nobody waits for his turn in a place that others could use.
+        """
         await self._window.acquire()
         future: asyncio.Future[Answer] | None = None
         try:
             session = self._session
             reason = self._why_not() or self._stuck() or (last_check() if last_check else None)
+            if isinstance(reason, float):
+                return reason
             if reason is not None or session is None:
                 return NotSent(reason or "there is no connection to the PBX")
             try:
                 future = session.send(headers)
             except ConnectionError as error:
                 return NotSent(str(error))
+            self.stopwatch.wrote(call_id)
         finally:
             if future is None:
                 self._window.release()
@@ -392,7 +409,7 @@ class PbxLink:
         future.add_done_callback(self._answered)
         return future
 
-    async def _response(self, future: "asyncio.Future[Answer]") -> Reply:
+    async def _response(self, call_id: str, future: "asyncio.Future[Answer]") -> Reply:
         seconds = self._timings.response
         try:
             async with asyncio.timeout(seconds):
@@ -402,6 +419,7 @@ class PbxLink:
         except ConnectionError:
             return Unsure("the connection was lost before the PBX answered the Originate")
         if answer.refused:
+            self.stopwatch.refused(call_id)
             words = rights.denied("Originate") if answer.message == DENIED else answer.message[:MAX_WORDS]
             return Refused(words or "Response: Error without a message")
         if not answer.ok:

@@ -1,7 +1,12 @@
 """What became of a wish sent to the PBX. The difference between the replies is the fence against double calls."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
+
+LastCheck = Callable[[], str | float | None]
+"""Asked in the last step before an Originate is written. None: the bytes follow, with no await in between. A text: it
+is not sent, for this reason. A number: look again after so many seconds, as if for the first time."""
 
 
 class Order(Protocol):

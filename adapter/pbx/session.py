@@ -9,12 +9,14 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from adapter import clock as clocks
 from adapter.core.model import AmiEvent
 from adapter.pbx import rights
 from adapter.pbx.config import PbxConfig, Timings
 from adapter.pbx.headers import checked
 from adapter.pbx.networks import clear_text_problem
 from adapter.pbx.replies import Denied, LinkDown
+from adapter.pbx.stopwatch import Stopwatch
 from adapter.pbx.wire import OneShot, headers_of
 from adapter.recorder import SILENT, Recorder
 
@@ -168,14 +170,17 @@ class Session:
         raw.add_done_callback(passed_on)
         return out
 
-    async def watch(self) -> None:
+    async def watch(self, stopwatch: Stopwatch) -> None:
         """Prove again and again that the PBX answers; end the session when it does not (AMI-06)."""
         while not self.lost.done():
             await asyncio.sleep(self._config.ping_seconds)
+            asked_at = clocks.boot()
             try:
                 await self.ask("Ping", seconds=self._timings.pong)
             except LinkDown as error:
                 self.end(str(error))
+            else:
+                stopwatch.answered(asked_at)
 
     def end(self, reason: str) -> None:
         """The session is over, at once; a second reason is ignored."""

@@ -220,6 +220,7 @@ KEYS = frozenset(
         # What is asked of call_register_v1 and call_sync_v1.
         *("p_adapter", "p_incarnation", "p_expected", "p_info", "p_records", "p_status", "p_room", "p_claim_id"),
         *("version", "pid", "process", "ready", "pbx_boot", "trunk", "form", "live", "problem", "doorbell", "outbox"),
+        "pace",
         *("state", "listens", "deaf", "missed", "waiting", "request", "seen"),
         # Records.
         *("seq", "kind", "call_id", "outcome", "log_status", "reason", "hangup_cause", "sip_code", "talk_seconds"),

@@ -26,7 +26,7 @@ from adapter.core.recovery import Journal
 from adapter.daemon import Daemon
 from adapter.dialer import Dialer, Taken
 from adapter.follower import Follower
-from adapter.pbx import Accepted, NotSent, PbxLink, Reply, Unsure
+from adapter.pbx import Accepted, LastCheck, NotSent, PbxLink, Reply, Unsure
 from adapter.pbx.guards import Guards
 from adapter.pbx.replies import Order
 from adapter.supabase_io import outbox_file
@@ -88,7 +88,7 @@ def _judging(**changes: Any) -> Switch:
 _originate = PbxLink.originate
 
 
-async def _sent_again(self: PbxLink, order: Order, last_check: Callable[[], str | None] | None = None) -> Reply:
+async def _sent_again(self: PbxLink, order: Order, last_check: LastCheck | None = None) -> Reply:
     reply = await _originate(self, order, last_check)
     if isinstance(reply, Unsure):
         while not self.status.connected:
@@ -97,7 +97,7 @@ async def _sent_again(self: PbxLink, order: Order, last_check: Callable[[], str 
     return reply
 
 
-async def _unsure_is_not_sent(self: PbxLink, order: Order, last_check: Callable[[], str | None] | None = None) -> Reply:
+async def _unsure_is_not_sent(self: PbxLink, order: Order, last_check: LastCheck | None = None) -> Reply:
     reply = await _originate(self, order, last_check)
     return NotSent(reply.reason) if isinstance(reply, Unsure) else reply
 
@@ -124,7 +124,7 @@ def _without(prefix: str) -> Switch:
 
 async def _expected_late(self: Dialer, taken: Taken, order: Originate) -> None:
     """The board hears of a call only when its Response is in."""
-    reply = await self._link.originate(order, lambda: self._stale(taken))
+    reply = await self._link.originate(order, lambda: self._last_look(taken))
     self._follower.expect(taken.row, order)
     if isinstance(reply, Accepted):
         await self._follower.accepted(taken.row.call_id)

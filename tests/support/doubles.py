@@ -1,6 +1,7 @@
 """Stand-ins for the two links where a test needs faults at an exact instant; the real ones have tests of their own."""
 
 import asyncio
+import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -8,9 +9,10 @@ from dataclasses import dataclass, field
 from adapter.core.model import AmiEvent, Channel, ClaimedRow
 from adapter.core.originate import slot_of
 from adapter.core.routes import Routes
-from adapter.pbx import Accepted, LinkDown, LinkStatus, Reply, Up
+from adapter.pbx import Accepted, LastCheck, LinkDown, LinkStatus, NotSent, Reply, Up
 from adapter.pbx.link import Mail
 from adapter.pbx.replies import Order
+from adapter.pbx.stopwatch import Stopwatch
 from adapter.supabase_io.database import SyncReply, SyncRequest
 from adapter.supabase_io.doorbell import BellState, BellStatus
 
@@ -119,6 +121,7 @@ class HandLink:
 
         self.before_reply: Callable[[], None] | None = None
         self.routes: Routes | None = None
+        self.stopwatch = Stopwatch(time.monotonic)
 
     @property
     def status(self) -> LinkStatus:
@@ -133,8 +136,13 @@ class HandLink:
             since=0.0,
         )
 
-    async def originate(self, order: Order, last_check: Callable[[], str | None] | None = None) -> Reply:
-        """Count it, then answer with the next of `replies` (default: accepted)."""
+    async def originate(self, order: Order, last_check: LastCheck | None = None) -> Reply:
+        """Ask for the last time, count it, then answer with the next of `replies` (default: accepted)."""
+        while isinstance(why := last_check() if last_check else None, float):
+            await asyncio.sleep(why)
+        if why is not None:
+            return NotSent(why)
+        self.stopwatch.wrote(order.call_id)
         self.sent.append(order.call_id)
         if self.before_reply:
             self.before_reply()
