@@ -10,7 +10,7 @@ import sys
 from collections.abc import Sequence
 
 from adapter import __version__
-from adapter.commands import bundle, call, cancel, config, doctor, follow, health, run, sandbox, status
+from adapter.commands import bundle, call, cancel, config, doctor, follow, health, pause, resume, run, sandbox, status
 from adapter.commands.command import Command
 
 COMMANDS: tuple[Command, ...] = (
@@ -18,6 +18,8 @@ COMMANDS: tuple[Command, ...] = (
     doctor.COMMAND,
     call.COMMAND,
     follow.COMMAND,
+    pause.COMMAND,
+    resume.COMMAND,
     cancel.COMMAND,
     status.COMMAND,
     health.COMMAND,

@@ -9,7 +9,7 @@ import signal
 import sys
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
-from typing import Protocol, TextIO
+from typing import Protocol, TextIO, TypeVar
 
 from rich.console import Console
 from rich.live import Live
@@ -26,6 +26,8 @@ from adapter.supabase_io.config import SupabaseConfig
 from adapter.supabase_io.desk import Desk, NumberRefused, Wish
 from adapter.supabase_io.refusals import DatabaseAway, DatabaseError, DatabaseRefused
 from adapter.supabase_io.sights import Following, Sight
+
+_Answer = TypeVar("_Answer")
 
 LOOK_SECONDS = 0.5
 """Between two looks: a person sees each change as it comes, and two small requests a second cost nobody anything."""
@@ -76,9 +78,9 @@ def follow(config: SupabaseConfig, row: int, *, seconds: float | None, as_json: 
     return asyncio.run(_run(config, order, seconds=seconds, as_json=as_json))
 
 
-def cancel(config: SupabaseConfig, row: int) -> int:
+def cancel(config: SupabaseConfig, row: int, reason: str | None = None) -> int:
     """Cancel a row, and return the exit code (`codes.CANCEL_HELP`)."""
-    return asyncio.run(_cancel(config, row))
+    return asyncio.run(_cancel(config, row, reason))
 
 
 async def _run(config: SupabaseConfig, order: "Order", *, seconds: float | None, as_json: bool) -> int:
@@ -101,11 +103,11 @@ async def _run(config: SupabaseConfig, order: "Order", *, seconds: float | None,
     return code
 
 
-async def _cancel(config: SupabaseConfig, row: int) -> int:
+async def _cancel(config: SupabaseConfig, row: int, reason: str | None) -> int:
     view = Lines(sys.stdout)
     async with Desk(config) as desk:
         try:
-            seen = await patiently(lambda: desk.stop(row), view)
+            seen = await patiently(lambda: desk.stop(row, reason), view)
         except DatabaseError as error:
             view.say(f"Not canceled, or not known to be; it may be asked again: {error}")
             return Code.NOT_QUEUED
@@ -114,7 +116,7 @@ async def _cancel(config: SupabaseConfig, row: int) -> int:
     return Code.ANSWERED if done else Code.NOT_ANSWERED
 
 
-async def patiently(ask: Callable[[], Awaitable[Following]], view: "View") -> Following:
+async def patiently(ask: Callable[[], Awaitable[_Answer]], view: "View") -> _Answer:
     """Ask until there is an answer, for `QUEUE_SECONDS`; only for what may be asked twice."""
 
     def again(state: RetryCallState) -> None:

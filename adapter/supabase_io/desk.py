@@ -9,14 +9,15 @@ from typing import Any, Self, TypeVar
 
 import httpx
 
-from adapter.supabase_io import refusals, sights
+from adapter.supabase_io import records, refusals, sights, stops
 from adapter.supabase_io.config import SupabaseConfig
 from adapter.supabase_io.database import Database
 from adapter.supabase_io.records import Unfit
 from adapter.supabase_io.refusals import DatabaseRefused
 from adapter.supabase_io.sights import Following, Overview
+from adapter.supabase_io.stops import Paused, Piece, Resumed, Target
 
-_Answer = TypeVar("_Answer", Following, Overview)
+_Answer = TypeVar("_Answer")
 
 
 class NumberRefused(Exception):
@@ -67,17 +68,33 @@ class Desk:
             {"p_key": wish.key, "p_user": wish.user_id, "p_number": wish.number, "p_more": wish.more},
         )
         if isinstance(answer, dict) and isinstance(answer.get("refused"), str):
-            raise NumberRefused(sights.printable(answer["refused"]))
+            raise NumberRefused(records.printable(answer["refused"]))
         return _decoded("call_wish_v1", sights.following, answer)
 
     async def follow(self, row: int) -> Following:
         """A row as it is now. Raises DatabaseAway, DatabaseRefused (also for a row that is not there)."""
         return _decoded("call_follow_v1", sights.following, await self._database.ask("call_follow_v1", {"p_row": row}))
 
-    async def stop(self, row: int) -> Following:
+    async def stop(self, row: int, reason: str | None = None) -> Following:
         """Cancel a row; how it is then. Raises DatabaseAway, DatabaseRefused (also for a row that is not there)."""
-        arguments = {"p_row": row, "p_reason": "canceled at a terminal"}
+        arguments = {"p_row": row, "p_reason": reason or "canceled at a terminal"}
         return _decoded("call_stop_v1", sights.following, await self._database.ask("call_stop_v1", arguments))
+
+    async def pause(self, target: Target, reason: str | None) -> Paused:
+        """Pause it; may be asked again. Raises DatabaseAway, DatabaseRefused (also for what is not there)."""
+        arguments = {**target.arguments, "p_reason": reason}
+        return _decoded("call_pause_v1", stops.paused, await self._database.ask("call_pause_v1", arguments))
+
+    async def resume(self, target: Target) -> Resumed:
+        """Let it go on; may be asked again. Raises DatabaseAway, DatabaseRefused."""
+        return _decoded(
+            "call_resume_v1", stops.resumed, await self._database.ask("call_resume_v1", {**target.arguments})
+        )
+
+    async def cancel_all(self, target: Target, reason: str, before: str | None) -> Piece:
+        """Cancel a piece of it; `before`: what the first piece told. Raises DatabaseAway, DatabaseRefused."""
+        arguments = {**target.arguments, "p_reason": reason, "p_before": before}
+        return _decoded("call_cancel_all_v1", stops.piece, await self._database.ask("call_cancel_all_v1", arguments))
 
     async def status(self, most: int) -> Overview:
         """Everything as it is now, lists with `most` entries. Raises DatabaseAway, DatabaseRefused."""

@@ -272,3 +272,8 @@ def instant_or_none(value: Mapping[str, Any], key: str) -> float | None:
 
 def _kind(value: object) -> str:
     return "missing" if value is None else f"a {type(value).__name__}"
+
+
+def printable(text: str) -> str:
+    """`text` without what steers a terminal."""
+    return "".join(character if character.isprintable() else " " for character in text)

@@ -9,7 +9,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-from adapter.supabase_io import records
+from adapter.supabase_io import records, stops
+from adapter.supabase_io.stops import Stop
 
 _Item = TypeVar("_Item")
 
@@ -203,6 +204,8 @@ class Overview:
     calls: tuple[Sight, ...]
     last: tuple[Sight, ...]
     links: Links
+    stops: tuple[Stop, ...]
+    """What is paused by command, the latest first."""
 
 
 def following(value: object) -> Following:
@@ -251,12 +254,8 @@ def overview(value: object) -> Overview:
         calls=_each(reply, "calls", _sight),
         last=_each(reply, "last", _sight),
         links=_links(reply),
+        stops=_each(reply, "stops", stops.stop),
     )
-
-
-def printable(text: str) -> str:
-    """`text` without what steers a terminal."""
-    return "".join(character if character.isprintable() else " " for character in text)
 
 
 def _each(reply: Mapping[str, Any], key: str, decode: Callable[[object], _Item]) -> tuple[_Item, ...]:
@@ -276,7 +275,7 @@ def _sight(value: object) -> Sight:
         attempts=records.integer(row, "attempts"),
         max_attempts=records.integer(row, "max_attempts"),
         faults=_counts(row, "faults"),
-        phone_number=printable(records.text(row, "phone_number")),
+        phone_number=records.printable(records.text(row, "phone_number")),
         e164=records.text_or_none(row, "e164"),
         user_id=records.text(row, "user_id"),
         trunk=_words(row, "trunk"),
@@ -319,7 +318,7 @@ def _links(reply: Mapping[str, Any]) -> Links:
 def _hold(value: object) -> Hold:
     hold = records.obj(value, "pbx")
     return Hold(
-        pbx=printable(records.text(hold, "pbx")),
+        pbx=records.printable(records.text(hold, "pbx")),
         holder=records.text_or_none(hold, "holder"),
         lease_until=records.instant_or_none(hold, "lease_until"),
         trunk=_words(hold, "trunk"),
@@ -354,12 +353,12 @@ def _link(value: object) -> Link:
 
 def _words(value: Mapping[str, Any], key: str) -> str | None:
     found = records.text_or_none(value, key)
-    return None if found is None else printable(found)
+    return None if found is None else records.printable(found)
 
 
 def _counts(value: Mapping[str, Any], key: str) -> Mapping[str, int]:
     found = records.obj(value.get(key), key)
-    return {printable(name): count for name, count in found.items() if isinstance(count, int)}
+    return {records.printable(name): count for name, count in found.items() if isinstance(count, int)}
 
 
 def _object(value: Mapping[str, Any], key: str) -> Mapping[str, Any]:
@@ -369,7 +368,7 @@ def _object(value: Mapping[str, Any], key: str) -> Mapping[str, Any]:
 
 def _soft(value: Mapping[str, Any], key: str) -> str | None:
     found = value.get(key)
-    return printable(found) if isinstance(found, str) and found else None
+    return records.printable(found) if isinstance(found, str) and found else None
 
 
 def _number(value: Mapping[str, Any], key: str) -> int | None:

@@ -132,6 +132,7 @@ insert into ours (name, works) values
   ('call_ring_bell', null),
   ('call_room_made', null),
   ('call_row_problem', null),
+  ('call_ring_now', null),
   ('call_rule_answered', null),
   ('call_rule_hours', null),
   ('call_rule_number', null),

@@ -88,5 +88,5 @@ def overview(*, links: Links = SOUND, **more: Any) -> Overview:
         queue=Backlog(**parts["queue"]),
         air=Air(**parts["air"]),
         ended=Ended(**parts["ended"]),
-        **{"region": "MY", "calls": (), "last": (), **more},
+        **{"region": "MY", "calls": (), "last": (), "stops": (), **more},
     )

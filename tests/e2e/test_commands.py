@@ -244,6 +244,54 @@ async def test_a_live_call_is_hung_up(tmp_path: Path) -> None:
         assert "call_queue has no row 4711" in text
 
 
+async def test_pause_resume_and_cancel_at_a_terminal(tmp_path: Path) -> None:
+    async with _world(tmp_path, speed=0.5) as world:
+        code, text = await _run(world, "pause", "user", USER)
+        assert code == Code.NOT_QUEUED
+        assert "Not paused, or not known to be; it may be asked again: " in text
+        assert f"no user {USER} is known" in text
+        run = await _call(world, "20")
+        await run.said("claimed")
+        code, text = await _run(world, "pause", "user", USER, "--reason", "ask +60123456789 first")
+        assert code == 0
+        assert text.splitlines()[1] == (f"1 call that lives goes on; to hang up: mikopbx-adapter cancel user {USER}")
+        await world.pool.execute(
+            "insert into call_queue (user_id, phone_number) "
+            "select $1::uuid, '+6011200' || (10000 + i) from generate_series(1, 1300) i",
+            USER,
+        )
+        code, text = await _run(world, "status")
+        assert code == 0
+        assert re.search(rf"user {USER} +paused +\d+ s +ask \+…789 first", text), text
+        waiting = await Run.started(world, "follow", str((await _queued(world))[-1]["id"]))
+        await waiting.said(r"this user is paused by command: ask \+60123456789 first")
+        code, text = await _run(world, "cancel", "user", USER, "--reason", "over")
+        assert code == 0
+        assert text.splitlines() == [
+            "0 rows that waited canceled, 1 live call is being hung up …",
+            "1,000 rows that waited canceled, 1 live call is being hung up …",
+            f"Canceled, user {USER}: 1,300 rows that waited; 1 live call is being hung up",
+            "It stays paused: this user is paused by command: ask +60123456789 first",
+        ]
+        assert await waiting.ended() == Code.NOT_ANSWERED
+        assert "Canceled: over" in waiting.out
+        await run.ended()
+        assert world.pbx.calls[0].ended is not None
+        assert await _run(world, "resume", "user", USER) == (0, f"User {USER} goes on\n")
+        code, text = await _run(world, "resume", "user", USER)
+        assert (code, text) == (1, f"User {USER} was not paused by command\n")
+        code, text = await _run(world, "cancel", "all", "--yes")
+        assert (code, text.splitlines()[-1][:22]) == (1, "Canceled, everything: ")
+        for wrong, words in (
+            (("cancel", "all"), "confirm it with --yes"),
+            (("pause", "42"), 'there is no "42": say row'),
+            (("resume", "campaign", "Spring"), "give its id"),
+        ):
+            refused = await Run.started(world, *wrong)
+            assert await refused.ended() == 2
+            assert words in refused.err
+
+
 async def test_a_lost_answer_makes_no_second_row_but_a_second_run_does(tmp_path: Path) -> None:
     async with _world(tmp_path) as world:
         lost = 0

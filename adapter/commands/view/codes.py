@@ -13,12 +13,22 @@ class Code(IntEnum):
     STILL_GOING = 5
 
 
+CONTROL_HELP = """\
+exit codes:
+  0    done
+  1    resume: it was not paused, or something else keeps it from being dialed
+  2    the command line is wrong
+  4    not done, or not known to be: Supabase did not answer, or refused, or there is no such thing
+  78   the settings are wrong
+"""
+
 CANCEL_HELP = """\
 exit codes:
   0    canceled, or the call is being hung up
-  1    too late, it was over
+  1    too late, it was over; or nothing of it waited or lived
   2    the command line is wrong
-  4    not canceled, or not known to be: Supabase did not answer, or refused, or there is no such row
+  4    not canceled, or not known to be: Supabase did not answer, or refused, or there is no such thing
+  5    left with Ctrl-C: the rest stays paused until it is canceled or resumed
   78   the settings are wrong
 """
 

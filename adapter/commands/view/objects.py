@@ -33,6 +33,8 @@ def status_object(seen: Overview, *, full: bool) -> dict[str, Any]:
         "notes": [words.text(text, full=full) for text in notes(seen)],
         **plain(asdict(seen)),
     }
+    for stop in out["stops"]:
+        stop["reason"] = words.text(stop["reason"], full=full) or None
     for row in (*out["calls"], *out["last"]):
         row["number"] = words.number(row.pop("e164"), row.pop("phone_number"), full=full)
         for name in ("reason", "last_reason"):

@@ -146,7 +146,8 @@ def _stuck(seen: Overview) -> Iterator[str]:
 def _paused(seen: Overview) -> Iterator[str]:
     if seen.queue.paused:
         rows = counted(seen.queue.paused, "row waits", "rows wait", most=seen.queue.most)
-        yield f"{rows} because the user or campaign is paused"
+        everything = any(stop.target.kind == "all" for stop in seen.stops)
+        yield f"{rows} because {'everything' if everything else 'the user or campaign'} is paused"
 
 
 def _bells(seen: Overview) -> Iterator[str]:

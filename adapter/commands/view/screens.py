@@ -6,7 +6,7 @@ from rich.table import Table
 from rich.text import Text
 
 from adapter.commands.view import links as sides
-from adapter.commands.view import words
+from adapter.commands.view import stops, words
 from adapter.commands.view.problems import notes, problems
 from adapter.commands.view.steps import Step, Story, phase
 from adapter.core.model import Outcome
@@ -81,6 +81,8 @@ def status_screen(seen: Overview, *, full: bool) -> RenderableType:
     out += [_point(text, "red", full=full) for text in wrong]
     out += [_point(text, "yellow", full=full) for text in worth]
     out += [Text(), _adapters(seen), Text(), *_queue(seen)]
+    if seen.stops:
+        out += [Text(), _stops(seen, full=full)]
     if seen.calls:
         out += [Text(), _calls(seen, full=full)]
     if seen.last:
@@ -153,6 +155,18 @@ def _queue(seen: Overview) -> list[RenderableType]:
     total = words.counted(ended.total, "row", "rows", most=ended.most)
     table.add_row(Text("last 24 h", style="bold"), f"{total} ended: {day}" if ended.total else "none ended")
     return [table]
+
+
+def _stops(seen: Overview, *, full: bool) -> RenderableType:
+    out = _table("what", "state", "for", last="reason")
+    for stop in seen.stops:
+        out.add_row(
+            stops.name(stop.target),
+            Text(stops.state(stop, seen.now), style="yellow"),
+            words.span(seen.now - stop.began_at),
+            Text(words.text(stop.reason, full=full)),
+        )
+    return out
 
 
 def _calls(seen: Overview, *, full: bool) -> RenderableType:
