@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from itertools import pairwise
 from typing import Any
 
+from adapter.core.hours import is_open, united
 from adapter.core.model import Outcome
 from adapter.core.outcomes import RULES, SOON, Retry
 from adapter.core.witness import ASK_AFTER, LONGEST_RING
@@ -427,6 +428,14 @@ def _limits(world: World) -> Iterator[str]:
             yield f"{live[user]} calls of user {user} with a limit of {per_user} ({invite.call_id})"
 
 
+def _inside_hours(world: World) -> Iterator[str]:
+    """Nobody is claimed to be dialed outside the calling hours."""
+    for call in world.calls.values():
+        windows = world.store.tables.hours.get(("user", world.user_of(call.row_id)))
+        if windows and not is_open(united(windows), ["Asia/Kuala_Lumpur"], world.epoch + call.claimed_at):
+            yield f"{call.call_id} was claimed at {call.claimed_at:.1f}, outside the hours of its user"
+
+
 def _claims_by_the_holder(world: World) -> Iterator[str]:
     """Nothing is claimed without the lease of the PBX."""
     for call_id in world.claims_of_nobody:
@@ -532,6 +541,7 @@ CHECKS = (
     _cancels_are_heard,
     _longest_call,
     _limits,
+    _inside_hours,
     _claims_by_the_holder,
     _outbox_goes_first,
     _no_call_into_a_void,

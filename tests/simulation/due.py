@@ -12,7 +12,7 @@ from collections import Counter
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from tests.simulation import store_trunks
+from tests.simulation import store_hours, store_trunks
 from tests.simulation.loop import Process
 from tests.simulation.store import LEASE_SECONDS, Row
 from tests.simulation.store_tables import LIVE
@@ -115,7 +115,9 @@ class Due:
 
     def _is_due(self, row: Row) -> bool:
         now = self._world.clock
-        return row.status == "queued" and row.not_before <= now < row.expires_at and row.e164 is not None
+        if row.status != "queued" or not row.not_before <= now < row.expires_at or row.e164 is None:
+            return False
+        return store_hours.rule(self._world.store.tables, row, now).why is None
 
     def _within_limits(self, waiting: list[Row], machine: "Machine") -> Iterator[Row]:
         rows = self._world.store.tables.open.values()

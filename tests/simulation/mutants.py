@@ -36,7 +36,7 @@ from adapter.supabase_io.outbox import Outbox
 from adapter.supabase_io.records import encode
 from adapter.supabase_io.statedir import Identity, StateDir
 from adapter.ticker import Ticker
-from tests.simulation import disk
+from tests.simulation import disk, store_hours
 from tests.simulation.loop import PROCESS
 from tests.simulation.run import run
 from tests.simulation.store import Row, Store
@@ -389,6 +389,7 @@ MUTANTS = (
     Mutant("longest call not bound in the PBX", 2, _without("TIMEOUT(absolute)")),
     Mutant("outcome fenced by owner", 13, _fenced_by_owner),
     Mutant("limits not counted in the claim", 5, _without_limits),
+    Mutant("hours not asked", 1, _patch(store_hours, "week_of", lambda *_: None)),
     Mutant("claim without its lock", 29, _patch(Claim, "_counts", _read_before)),
     Mutant("takeover before flush", 1, _patch(Ticker, "_request", _claims_first)),
     Mutant("witness that says nothing", 23, _patch(Follower, "testify", _says_nothing)),

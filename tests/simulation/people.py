@@ -1,14 +1,21 @@
 """The people of a world: who inserts rows, cancels and deletes them, and the AI handler that writes its word."""
 
+from datetime import datetime
 from functools import partial
+from random import Random
 from typing import TYPE_CHECKING
+from zoneinfo import ZoneInfo
 
+from adapter.core.hours import Window
 from tests.simulation.pbx import SimPbx
 
 if TYPE_CHECKING:
     from tests.simulation.world import World
 
 ROWS = (20, 34)
+HOURS_SHARE = 0.3
+"""Worlds with calling hours."""
+
 TROUBLED_SECONDS = (90.0, 260.0)
 
 
@@ -17,6 +24,7 @@ def plan(world: "World") -> None:
     dice = world.random
     world.troubled_seconds = dice.uniform(*TROUBLED_SECONDS)
     rows = dice.randint(*ROWS)
+    _set_hours(world)
     batches = dice.randint(2, 6)
     for number in range(batches):
         share = rows * (number + 1) // batches - rows * number // batches
@@ -27,6 +35,26 @@ def plan(world: "World") -> None:
     if dice.random() < 0.1:
         world.later(dice.uniform(20.0, world.troubled_seconds), _delete, world)
     world.always["answered"] = partial(_handler, world)
+
+
+def _set_hours(world: "World") -> None:
+    """In some worlds the people of a user may be called at times only, which begin or end while they are troubled."""
+    from tests.simulation.world import USERS  # noqa: PLC0415  # It knows us.
+
+    dice = Random(f"{world.seed}:hours")  # So that worlds without hours are what they are.
+    if dice.random() >= HOURS_SHARE:
+        return
+    local = datetime.fromtimestamp(world.clock, ZoneInfo("Asia/Kuala_Lumpur"))
+    minute, first = local.hour * 60 + local.minute, dice.randint(1, 4)
+    spans = dice.choice((
+        ((-60, first), (first + dice.randint(1, 4), 120)), ((first, 120),), ((-60, first),), ((-60, first), (120, 180)),
+    ))  # fmt: skip
+    windows = tuple(
+        Window(days=frozenset(range(1, 8)), start=(minute + start) * 60, end=(minute + end) * 60)
+        for start, end in spans
+    )
+    user = dice.choice(USERS)
+    world.store.hours("user", user, windows, world.clock)
 
 
 def _insert(world: "World", share: int) -> None:
