@@ -20,9 +20,9 @@ from pathlib import Path
 from tenacity import AsyncRetrying, retry_if_exception_type, wait_random_exponential
 
 from adapter import __version__, clock, shadow
-from adapter.core.model import ClaimedRow, Ending, Form, NumberStyle, OpenCall, Record
+from adapter.core.model import ClaimedRow, Ending, Form, NumberStyle, OpenCall, Record, Way
 from adapter.core.originate import DialPlan
-from adapter.core.policy import AiBreaker, TrunkBreaker, room
+from adapter.core.policy import AiBreaker, room
 from adapter.dialer import Dialer
 from adapter.exits import EXIT_BUSY, EXIT_CONFIG, EXIT_INSISTED, EXIT_WEDGED
 from adapter.follower import Follower
@@ -112,12 +112,14 @@ class Daemon:
         self._stopping = False
         self._now = clock.steady()
         self._ai = AiBreaker()
-        self._trunk = TrunkBreaker()
         self._watchdog = Watchdog()
         self._hang_ups: set[asyncio.Task[None]] = set()
         by_route = settings["DIAL_FORM"] is Form.ROUTE
         self._own_trunk: str = "" if by_route else settings["TRUNK"]
         """Empty in form route, where MikoPBX chooses."""
+
+        self._ways: tuple[Way, ...] = ()
+        """Trunks that `call_trunks` has for our PBX; none of them: that of the settings."""
 
         self._plan = DialPlan(
             form=settings["DIAL_FORM"],
@@ -172,6 +174,7 @@ class Daemon:
                 hang_up=self._hang_up,
                 block=self._dialer.block_unreadable,
                 adopt=lambda calls: self._adopt(calls, ours=False),
+                know=self._know,
                 beat=lambda: self._watchdog.beat("ticker"),
             ),
             clock=clock.boot,
@@ -246,7 +249,6 @@ class Daemon:
 
     def _ended(self, ending: Ending) -> None:
         self._ai = self._ai.after(ending)
-        self._trunk = self._trunk.after(ending)
         self._ticker.room_appeared()
 
     async def _testify(self) -> None:
@@ -273,8 +275,7 @@ class Daemon:
         self._follower.adopt([call for call in calls if call.row.call_id not in settled], ours=ours)
 
     def _dial(self, rows: tuple[ClaimedRow, ...], since: float) -> None:
-        now = self._now()
-        self._ai, self._trunk = self._ai.probing(now), self._trunk.probing(now)
+        self._ai = self._ai.probing(self._now())
         self._dialer.take(rows, since)
 
     def _hang_up(self, call_ids: tuple[str, ...]) -> None:
@@ -307,7 +308,6 @@ class Daemon:
         unsent = self._dialer.backlog + self._dialer.sending
         return room(
             self._ai.allowance(now),
-            self._trunk.allowance(now),
             max_calls=self._settings["MAX_CALLS"],
             in_air=self._follower.in_air + self._dialer.backlog,
             # Only what can be sent within a second is claimed (design section 4).
@@ -334,13 +334,15 @@ class Daemon:
     def _status(self, problem: str | None) -> dict[str, object]:
         """`problem`: why no calls are placed now, in words, where it is not the PBX or a breaker."""
         status = self._parts.link.status
-        problem = problem or status.problem or self._ai.problem or self._trunk.problem
+        problem = problem or status.problem or self._ai.problem
         return {
             "pbx": self._settings.pbx_name,
             "ready": status.ready and not self._stopping,
             "pbx_boot": status.boot,
             "trunk": self._own_trunk or None,
             "form": self._settings["DIAL_FORM"].value,
+            "trunks": self._trunks(),
+            "reserved": self._settings["RESERVED_CHANNELS"],
             "live": self._follower.in_air,
             "version": __version__,
             "process": self._process,
@@ -385,6 +387,30 @@ class Daemon:
             say(log, logging.INFO if pace.words is None else logging.WARNING, "pace", pace.words or back)
         return slowed_at
 
+    def _know(self, ways: tuple[Way, ...], bad: Mapping[str, str]) -> None:
+        """The list of trunks has changed."""
+        self._ways = ways
+        self._parts.link.know({way.id: way.form for way in ways}, bad)
+
+    def _trunks(self) -> dict[str, dict[str, object]]:
+        """Each trunk that was looked at: what speaks against it, how many calls may be claimed for it by pace, and how
+        many legs on it are not ours."""
+        link, rooms = self._parts.link, self._dialer.trunk_rooms(self._ways)
+        forms = {way.id: way.form for way in self._ways} or {self._own_trunk: self._settings["DIAL_FORM"]}
+        foreign = link.legs.foreign(self._follower)
+        by_route = link.routes.providers if link.routes is not None else ()
+        out: dict[str, dict[str, object]] = {}
+        for trunk, problem in link.status.trunks.items():
+            peers = by_route if forms.get(trunk) is Form.ROUTE else (trunk,)
+            out[trunk] = {
+                "problem": problem,
+                "room": rooms.get(trunk, 0),
+                "foreign": sum(foreign[peer] for peer in peers),
+            }
+            if trunk == self._own_trunk and (channels := self._settings["TRUNK_CHANNELS"]):
+                out[trunk]["max_channels"] = channels
+        return out
+
     def _bell(self) -> dict[str, object]:
         """Whether inserts are heard at once; rows are dialed by the sweep in any case, so it is no `problem` above."""
         bell = self._parts.doorbell.status
@@ -399,7 +425,7 @@ class Daemon:
     async def _watch_readiness(self) -> None:
         """Tick at once when the PBX becomes ready, and say once when a breaker opens or closes."""
         ready = False
-        open_before = (False, False)
+        open_before = False
         slowed_at: float | None = None
         while True:
             await asyncio.sleep(READINESS_SECONDS)
@@ -407,9 +433,9 @@ class Daemon:
             if (ready_now := self._parts.link.status.ready) != ready:
                 ready = ready_now
                 self._ticker.want()
-            if (open_now := (self._ai.open, self._trunk.open)) != open_before:
+            if (open_now := self._ai.open) != open_before:
                 open_before = open_now
-                words = self._ai.problem or self._trunk.problem
+                words = self._ai.problem
                 level = logging.ERROR if words else logging.INFO
                 say(log, level, "breaker", words or "Calls end as they should again; dialing goes on")
 

@@ -196,7 +196,7 @@ class Dialer:
 
     def _last_look(self, taken: Taken) -> str | float | None:
         """Asked in the last step before the bytes: may it be sent, and is it its turn?"""
-        why = self._stale(taken) or self._pacer.turn(taken.trunk)
+        why = self._stale(taken) or self._down(taken.trunk) or self._pacer.turn(taken.trunk)
         if why is None:
             self._unwritten.pop(taken.row.call_id, None)
         return why
@@ -223,7 +223,7 @@ class Dialer:
         try:
             originate = build(row, self._plan)
         except RowRefused as refusal:
-            await self._block(row.call_id, str(refusal))
+            await self._block(row.call_id, str(refusal), trunk=taken.trunk)
             return
         if originate.form is Form.ROUTE:
             routes = self._link.routes
@@ -231,7 +231,7 @@ class Dialer:
                 await self._release(row, ReleaseCause.NOT_SENT, "the outgoing routes could not be looked at")
                 return
             if (words := routes.refusal(originate.number_dialed)) is not None:
-                await self._block(row.call_id, words)
+                await self._block(row.call_id, words, trunk=taken.trunk)
                 return
         await self._send(taken, originate)
 
@@ -272,9 +272,16 @@ class Dialer:
 
     async def block_unreadable(self, call_id: str, problem: str) -> None:
         """A claimed row came in a shape that cannot be read: it ends, since it would be unreadable again."""
-        await self._block(call_id, f"the row cannot be read: {problem}")
+        await self._block(call_id, f"the row cannot be read: {problem}", trunk="")
 
-    async def _block(self, call_id: str, why: str) -> None:
+    def _down(self, trunk: str) -> str | None:
+        """Why no call goes through this trunk now, or None. Of the link as a whole the link tells itself."""
+        looked = self._link.status.trunks
+        if trunk in looked:
+            return looked[trunk]
+        return f"trunk {trunk} was not looked at" if looked else None
+
+    async def _block(self, call_id: str, why: str, *, trunk: str) -> None:
         say(log, logging.WARNING, "call.blocked", "Row is not dialed", call=call_id, why=why)
         ending = Ending(outcome=Outcome.BLOCKED, reason=why, times=CallTimes())
-        await self._store([outcome_record(call_id, ending, trunk=self._plan.trunk)])
+        await self._store([outcome_record(call_id, ending, trunk=trunk)])

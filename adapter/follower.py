@@ -120,6 +120,10 @@ class Follower:
         """Calls of which it is not known whether they are on the PBX."""
         return len(self._doubts)
 
+    def __contains__(self, call_id: object) -> bool:
+        """True for a call of an adapter, this one or another: its legs are no strangers'."""
+        return call_id in self._board or call_id in self._witness
+
     def knows(self, call_id: str) -> bool:
         """True for a call that was handed to the link, or is being looked for."""
         return call_id in self._board
@@ -174,11 +178,15 @@ class Follower:
     def _put_on_board(self, call: OpenCall, *, ours: bool) -> None:
         """A call that an earlier process had sent gets a life here: from now on its events have an owner."""
         self._known[call.row.call_id] = Known(call=call, sent_at=self._clock(), ours=ours)
+        way = call.row.way
+        form, trunk = (self._form, self._trunk) if way is None else (way.form, way.id)
+        if form is Form.ROUTE:
+            trunk = ""  # Until the trunk leg tells which provider MikoPBX chose.
         self._board.add(
             resume(
                 call,
-                form=self._form,
-                trunk=self._trunk,
+                form=form,
+                trunk=trunk,
                 ring_seconds=call.row.ring_seconds or self._ring_seconds,
                 max_call_seconds=self._max_call_seconds,
                 now=self._now(),

@@ -341,6 +341,23 @@ SETTINGS: tuple[Setting, ...] = (
         "second is done within three seconds, and half of MAX_CALLS stays for those who talk.",
     ),
     Setting(
+        name="TRUNK_CHANNELS",
+        group=_LIMITS,
+        parse=_whole(0, 2000),
+        default=0,
+        why="Calls that the carrier's account behind TRUNK carries at once, those of people among them. 0: "
+        "not known, as most carriers tell no number; then only MAX_CALLS counts. Trunks of table call_trunks have it "
+        "there, as max_channels.",
+    ),
+    Setting(
+        name="RESERVED_CHANNELS",
+        group=_LIMITS,
+        parse=_whole(0, 100),
+        default=2,
+        why="Channels of each trunk that are kept for people, where it is known how many it has: 2 leave room for one "
+        "call in and one out at any moment.",
+    ),
+    Setting(
         name="AMI_WINDOW",
         group=_LIMITS,
         parse=_whole(1, 64),
@@ -529,6 +546,12 @@ def _most_in_setup(values: Mapping[str, Any]) -> list[str]:
     return []
 
 
+def _channels(values: Mapping[str, Any]) -> list[str]:
+    if 0 < values["TRUNK_CHANNELS"] <= values["RESERVED_CHANNELS"]:
+        return ["RESERVED_CHANNELS keeps all of TRUNK_CHANNELS for people: nobody would ever be called. Lower it."]
+    return []
+
+
 def _journal(values: Mapping[str, Any]) -> list[str]:
     # A call that fails writes its journal entry once more at that moment (seen on a real Asterisk). It must not fall on
     # the entry of a later call in the same slot, so all slots may not be used up within one ringing.
@@ -546,6 +569,7 @@ _RULES: tuple[tuple[frozenset[str], Callable[[Mapping[str, Any]], list[str]]], .
     (frozenset({"DIAL_FORM", "TRUNK"}), _trunk),
     (frozenset({"MAX_CALLS", "MAX_CALLS_PER_USER"}), _most_per_user),
     (frozenset({"MAX_CALLS", "MAX_CALLS_IN_SETUP"}), _most_in_setup),
+    (frozenset({"TRUNK_CHANNELS", "RESERVED_CHANNELS"}), _channels),
     (frozenset({"CALLS_PER_SECOND", "RING_SECONDS"}), _journal),
 )
 """What several settings owe each other: looked at when all of them were read."""

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 
 from tenacity import AsyncRetrying, RetryCallState, retry_if_exception_type, wait_random_exponential
 
-from adapter.core.model import ClaimedRow, OpenCall
+from adapter.core.model import ClaimedRow, OpenCall, Way
 from adapter.log import say
 from adapter.supabase_io.database import Database, DatabaseAway, DatabaseRefused, SyncReply, SyncRequest
 from adapter.supabase_io.doorbell import Doorbell
@@ -63,6 +63,9 @@ class Tick:
     hang_up: Callable[[tuple[str, ...]], None]
     block: Callable[[str, str], Awaitable[None]]
     adopt: Callable[[tuple[OpenCall, ...]], None]
+    know: Callable[[tuple[Way, ...], Mapping[str, str]], None]
+    """The list of trunks has changed; and those that cannot be read, id → why."""
+
     beat: Callable[[], None]
 
 
@@ -109,6 +112,9 @@ class Ticker:
         self._trail_at: float | None = None
         self._quiet = False
         self._unrung: tuple[float, ...] = ()
+        self._trunks_version: int | None = None
+        """Of the list of trunks that we have; None: the database shall send it."""
+
         self.epoch: int | None = None
         """Of our hold on the PBX, as the last answer told it."""
 
@@ -245,7 +251,12 @@ class Ticker:
         self._requests += 1
         return SyncRequest(
             records=tuple(self._outbox.pending(self._batch)),
-            status={**self._status(), "request": self._requests, "seen": self._outbox.highest_claim_number},
+            status={
+                **self._status(),
+                "request": self._requests,
+                "seen": self._outbox.highest_claim_number,
+                "trunks_version": self._trunks_version,
+            },
             room=claim.room if claim else 0,
             claim_id=claim.id if claim else None,
         )
@@ -332,6 +343,9 @@ class Ticker:
     def _commands(self, reply: SyncReply) -> None:
         self._more = reply.more
         self.epoch = reply.epoch
+        if reply.ways is not None:
+            self._trunks_version = reply.trunks_version
+            self._tick.know(reply.ways, reply.bad_ways)
         for note in reply.notes:
             self._say_note(note)
         if reply.takeover:

@@ -8,6 +8,7 @@ import sqlite3
 import subprocess
 import sys
 from collections.abc import Callable, Coroutine
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -17,13 +18,17 @@ from adapter.cli import main
 from adapter.core.model import (
     AnsweredMark,
     CallTimes,
+    Channel,
     Ending,
+    Form,
     OpenCall,
     Outcome,
     OutcomeRecord,
     ReleaseCause,
     ReleaseRecord,
+    Way,
 )
+from adapter.core.routes import Routes, Step
 from adapter.daemon import Daemon, Parts
 from adapter.exits import EXIT_BUSY, EXIT_CONFIG, EXIT_WEDGED
 from adapter.settings import read
@@ -300,3 +305,41 @@ def test_the_sandbox_extra_is_asked_for_by_name(
     monkeypatch.setitem(sys.modules, "adapter.sandbox.app", None)
     assert main(["sandbox"]) == 1
     assert "mikopbx-adapter[sandbox]" in capsys.readouterr().err
+
+
+async def test_the_heartbeat_tells_of_each_trunk_and_of_the_legs_that_are_not_ours(tmp_path: Path) -> None:
+    hand, outbox = HandLink(), Outbox(tmp_path / "outbox.sqlite3")
+    parts = Parts(
+        outbox=outbox,
+        database=cast("Any", ScriptedDatabase()),
+        link=cast("Any", hand),
+        doorbell=cast("Any", SilentBell()),
+    )
+    own = REQUIRED["TRUNK"]
+    daemon = Daemon(read({**REQUIRED, "TRUNK_CHANNELS": "20"}), parts, 1, ())
+    try:
+        assert daemon.heartbeat()["trunks"] == {}  # Nothing was looked at: nothing may be claimed.
+        assert daemon.heartbeat()["reserved"] == 2
+        hand.trunks = {own: None}
+        assert daemon.heartbeat()["trunks"] == {own: {"problem": None, "room": 1, "foreign": 0, "max_channels": 20}}
+        daemon._know((Way(id="A"), Way(id="B"), Way(id="r", form=Form.ROUTE)), {"bad": "why"})
+        assert hand.known == [({"A": Form.TRUNK, "B": Form.TRUNK, "r": Form.ROUTE}, {"bad": "why"})]
+        hand.trunks = {"A": None, "B": "down", "r": None, "bad": "why"}
+        hand.routes = Routes.read([Step("Goto", "B-1-outgoing,${EXTEN},1"), Step("Goto", "C-2-outgoing,${EXTEN},1")])
+        names = ("A-00000001", "A-00000002", "B-00000003", "C-00000004", "201-00000005")
+        legs = [Channel(name=f"PJSIP/{n}", uniqueid=n, linkedid=n, up=True, duration=1) for n in names]
+        hand.legs.on_list(legs)
+        told = daemon.heartbeat()["trunks"]
+        assert told == {
+            "A": {"problem": None, "room": 1, "foreign": 2},
+            "B": {"problem": "down", "room": 1, "foreign": 1},
+            "r": {"problem": None, "room": 1, "foreign": 2},
+            "bad": {"problem": "why", "room": 0, "foreign": 0},
+        }
+        ours = OpenCall(row=row(1, call_id="11111111-1111-4111-8111-111111111111", way=Way(id="A")), incarnation=1)
+        daemon._follower.adopt([ours], ours=True)
+        mine = replace(legs[0], linkedid=ours.row.call_id)
+        hand.legs.on_list([mine, *legs[1:]])
+        assert cast("Any", daemon.heartbeat()["trunks"])["A"]["foreign"] == 1
+    finally:
+        await outbox.close()

@@ -21,6 +21,7 @@ from adapter.core.model import (
     Record,
     ReleaseCause,
     ReleaseRecord,
+    Way,
 )
 from adapter.core.originate import DialPlan
 from adapter.core.recovery import SETTLE
@@ -700,3 +701,70 @@ async def test_a_refusal_of_a_call_that_was_seen_is_doubt_and_releases_nothing()
         desk.tell("OriginateResponse", 2003.0, Response="Failure", ActionID=CALL, Reason="5")
         await desk.until(lambda: desk.records)
         assert desk.outcome().ending.outcome is Outcome.BUSY
+
+
+SECOND = "SIP-TRUNK-5A0D0002"
+BY_SECOND = row(7, way=Way(id=SECOND))
+
+
+async def test_a_row_of_a_trunk_that_went_down_meanwhile_goes_back() -> None:
+    async with _desk() as desk:
+        desk.link.trunks = {TRUNK: None, SECOND: f"trunk {SECOND} is down"}
+        desk.dialer.take([BY_SECOND], since=desk.now)
+        assert f"trunk {SECOND} is down" in await _released(desk, ReleaseCause.NOT_SENT)
+        assert desk.link.sent == []
+        desk.dialer.take([row(8, way=Way(id=TRUNK))], since=desk.now)
+        await desk.until(lambda: desk.link.sent)
+
+
+async def test_a_row_of_a_trunk_that_was_never_looked_at_goes_back() -> None:
+    async with _desk() as desk:
+        desk.link.trunks = {TRUNK: None}
+        desk.dialer.take([BY_SECOND], since=desk.now)
+        assert "was not looked at" in await _released(desk, ReleaseCause.NOT_SENT)
+
+
+async def test_the_call_of_another_trunk_is_followed_by_its_leg_there() -> None:
+    async with _desk() as desk:
+        desk.dialer.take([BY_SECOND], since=desk.now)
+        await desk.until(lambda: desk.link.sent)
+        name = f"PJSIP/{SECOND}-0000001a"
+        desk.tell("Newchannel", 1000.0, Channel=name)
+        desk.tell("Newstate", 1002.0, Channel=name, ChannelState="5")
+        desk.tell("Hangup", 1003.0, Channel=name, Cause="17")
+        failed = event("OriginateResponse", CALL, 1003.0, ActionID=CALL, Response="Failure", Reason="5")
+        desk.link.messages.put_nowait(Event(failed))
+        await desk.until(lambda: desk.records)
+        assert desk.outcome().trunk == SECOND
+        assert desk.outcome().ending.outcome is Outcome.BUSY
+
+
+@pytest.mark.parametrize(
+    ("way", "name", "trunk"),
+    [
+        (None, f"PJSIP/{TRUNK}-0000001a", TRUNK),
+        (Way(id=SECOND), f"PJSIP/{SECOND}-0000001a", SECOND),
+        (Way(id="routes", form=Form.ROUTE), "PJSIP/SIP-TRUNK-CHOSEN-0000001a", "SIP-TRUNK-CHOSEN"),
+    ],
+)
+async def test_an_adopted_call_is_one_of_its_own_trunk(way: Way | None, name: str, trunk: str) -> None:
+    """After a restart the row alone tells through what it was dialed; the settings may have another trunk now."""
+    async with _desk() as desk:
+        desk.follower.adopt([OpenCall(row=row(7, way=way), incarnation=0)], ours=True)
+        desk.link.come_up([Channel(name=name, uniqueid=CALL, linkedid=CALL, up=True, duration=3)])
+        await desk.until(lambda: desk.records)
+        assert isinstance(desk.last(), AnsweredMark)
+        desk.tell("Hangup", 1010.0, Channel=name, Cause="16")
+        if way is not None and way.form is Form.ROUTE:
+            desk.link.messages.put_nowait(Event(event("OriginateResponse", CALL, 1010.0, Response="Success")))
+        await desk.until(lambda: isinstance(desk.last(), OutcomeRecord))
+        assert desk.outcome().trunk == trunk
+        assert desk.outcome().ending.outcome is Outcome.ANSWERED
+
+
+async def test_a_blocked_row_names_the_trunk_it_was_for() -> None:
+    async with _desk() as desk:
+        desk.dialer.take([row(7, way=Way(id=SECOND, strip="62"))], since=desk.now)
+        await desk.until(lambda: desk.records)
+        assert (desk.outcome().trunk, desk.outcome().ending.outcome) == (SECOND, Outcome.BLOCKED)
+        assert "does not begin so" in desk.outcome().ending.reason

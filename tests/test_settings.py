@@ -300,3 +300,10 @@ def test_what_is_not_needed_may_be_missing_or_wrong() -> None:
     with pytest.raises(SettingsError) as caught:
         read({}, need=DESK)
     assert {problem.split()[0] for problem in caught.value.problems} == {"SUPABASE_URL", "SUPABASE_SERVICE_ROLE_KEY"}
+
+
+def test_channels_that_are_all_kept_for_people_are_refused() -> None:
+    with pytest.raises(SettingsError, match="nobody would ever be called"):
+        read({**REQUIRED, "TRUNK_CHANNELS": "2"})
+    assert read({**REQUIRED, "TRUNK_CHANNELS": "2", "RESERVED_CHANNELS": "1"})["TRUNK_CHANNELS"] == 2
+    assert read(REQUIRED)["TRUNK_CHANNELS"] == 0

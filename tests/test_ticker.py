@@ -9,7 +9,7 @@ from typing import Any, cast
 
 import pytest
 
-from adapter.core.model import ClaimedRow, ReleaseCause, ReleaseRecord
+from adapter.core.model import ClaimedRow, ReleaseCause, ReleaseRecord, Way
 from adapter.supabase_io import outbox_file
 from adapter.supabase_io.database import Database, DatabaseAway, DatabaseRefused, SyncReply, SyncRequest
 from adapter.supabase_io.doorbell import Doorbell
@@ -30,6 +30,7 @@ class Desk:
         self.dialed: list[ClaimedRow] = []
         self.blocked: list[str] = []
         self.hung_up: list[str] = []
+        self.known: list[tuple[object, object]] = []
         self.ticker = Ticker(
             database=cast("Database", self.database),
             outbox=outbox,
@@ -41,6 +42,7 @@ class Desk:
                 hang_up=self.hung_up.extend,
                 block=self._block,
                 adopt=lambda calls: None,
+                know=lambda ways, bad: self.known.append((ways, bad)),
                 beat=lambda: None,
             ),
             clock=lambda: self.now,
@@ -417,3 +419,19 @@ async def test_room_that_appears_asks_only_when_rows_wait(desk: Desk) -> None:
     await asyncio.sleep(0.1)
     task.cancel()
     assert len(desk.database.requests) == before + 1
+
+
+async def test_trunks_are_asked_for_until_they_are_told_and_then_only_when_they_change(desk: Desk) -> None:
+    way, other = Way(id="SIP-TRUNK-A"), Way(id="SIP-TRUNK-B")
+    desk.database.answers.extend(
+        [
+            reply(),  # An older database.
+            reply(ways=(way,), bad_ways={"x": "why"}, trunks_version=7),
+            reply(trunks_version=7),
+            reply(ways=(way, other), trunks_version=8),
+        ]
+    )
+    for turn in range(5):
+        await desk.turns(turn + 1)
+    assert [request.status["trunks_version"] for request in desk.database.requests] == [None, None, 7, 7, 8]
+    assert desk.known == [((way,), {"x": "why"}), ((way, other), {})]

@@ -1,4 +1,7 @@
-"""When not to call: two breakers and the room for a claim. Pure values; the daemon keeps and asks them."""
+"""When not to call: the breaker of the AI and the room for a claim. Pure values; the daemon keeps and asks them.
+
+How each trunk is doing is kept in the database (`call_trunk_health`).
+"""
 
 from dataclasses import dataclass, replace
 
@@ -15,16 +18,6 @@ AI_QUICK = 6.0
 
 AI_PROBE_SECONDS = 60.0
 """While stopped, one call a minute finds out whether the AI handler is back."""
-
-TRUNK_SILENT = 20
-"""Calls in a row without one 18x or answer, whatever their causes: a working trunk rings somebody among twenty."""
-
-TRUNK_PROBE_SECONDS = 300.0
-"""While stopped, one call in five minutes finds out whether the trunk is back: it costs a person's turn, and a trunk
-that was dead for twenty calls is seldom back within a minute."""
-
-_NOT_ON_THE_TRUNK = frozenset({Outcome.BLOCKED, Outcome.PBX_ERROR, Outcome.CANCELED, Outcome.UNKNOWN})
-"""Outcomes that say nothing about the trunk."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,47 +67,6 @@ class AiBreaker:
         return (
             f"{sum(self.dropped)} of the last {len(self.dropped)} answered calls were dropped by our side within "
             f"{AI_QUICK:g} s: the AI handler is away or its extension is wrong. Rows wait; one call a minute probes."
-        )
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TrunkBreaker:
-    """Stops a trunk on which nothing has rung for a long row of calls."""
-
-    silent: int = 0
-    """Calls in a row without one 18x or answer."""
-
-    probed_at: float | None = None
-
-    @property
-    def open(self) -> bool:
-        """True while the trunk is stopped."""
-        return self.silent >= TRUNK_SILENT
-
-    def after(self, ending: Ending) -> "TrunkBreaker":
-        """The breaker after one more call; one that rang closes it."""
-        if ending.times.ringing_at is not None or ending.times.answered_at is not None:
-            return TrunkBreaker()
-        if ending.outcome in _NOT_ON_THE_TRUNK or not ending.watched:
-            return self
-        return replace(self, silent=self.silent + 1)
-
-    def allowance(self, now: float) -> int | None:
-        """How many calls may be claimed now: None = no bound of ours, 0 = none, 1 = a probe."""
-        return _allowance(self.open, self.probed_at, TRUNK_PROBE_SECONDS, now)
-
-    def probing(self, now: float) -> "TrunkBreaker":
-        """The breaker after a probe was claimed."""
-        return replace(self, probed_at=now) if self.open else self
-
-    @property
-    def problem(self) -> str | None:
-        """Words for the operator while no calls are made."""
-        if not self.open:
-            return None
-        return (
-            f"{self.silent} calls in a row through this trunk neither rang nor were answered: ask the carrier. "
-            "Rows wait; one call in five minutes probes."
         )
 
 

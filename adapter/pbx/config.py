@@ -46,6 +46,10 @@ class Timings:
     """Oldest look at AI extension and trunk by which calls are placed. One comes every `PbxConfig.guard_seconds` (10 s)
     and takes as long as its answers; only a standstill makes it older."""
 
+    legs: float = 10.0
+    """The list of live legs is asked for this often, with the guards, to count those of people on each trunk; between
+    two lists events tell. It costs about 1 kB a leg."""
+
     stable: float = 60.0
     """A connection that lived this long was a good one: the next loss starts the back-off afresh."""
 

@@ -25,23 +25,44 @@ class Guards:
     """What is wrong, in words for the operator; None = content."""
 
     ai: str | None
-    trunk: str | None
-    """Form route: about the outgoing routes, which stand in for the trunk."""
+    trunks: Mapping[str, str | None]
+    """Of each known trunk by its id, why no call goes through it; None: it can be tried. Form route: about the outgoing
+    routes, which stand in for the trunk."""
 
     routes: Routes | None = None
-    """Form route: the outgoing routes as they are now."""
+    """If any way is of form route: the outgoing routes as they are now."""
+
+    @property
+    def trunk(self) -> str | None:
+        """Why not one trunk can be used; None: at least one can. One that is down is a problem of that one only."""
+        problems = [problem for problem in self.trunks.values() if problem is not None]
+        return "; ".join(dict.fromkeys(problems)) if len(problems) == len(self.trunks) and problems else None
 
 
-NOT_LOOKED = Guards(ai="AI extension and trunk have not been looked at yet", trunk=None)
+NOT_LOOKED = Guards(ai="AI extension and trunk have not been looked at yet", trunks={})
 
 
-async def look(getvar: GetVar, show: ShowDialplan, config: PbxConfig) -> Guards:
-    """All guards once. A link that is lost meanwhile shows as a problem too."""
+def own_ways(config: PbxConfig) -> Mapping[str, Form]:
+    """The one way of the settings: id → form. Form route has no id."""
+    return {"" if config.form is Form.ROUTE else config.trunk: config.form}
+
+
+async def look(getvar: GetVar, show: ShowDialplan, config: PbxConfig, ways: Mapping[str, Form]) -> Guards:
+    """All guards once. A link that is lost meanwhile shows as a problem too. `ways`: the known trunks, id → form."""
     ai = await _said(ai_problem(getvar, config))
-    if config.form is Form.ROUTE:
-        problem, routes = await read_routes(show)
-        return Guards(ai=ai, trunk=problem, routes=routes)
-    return Guards(ai=ai, trunk=await _said(trunk_problem(getvar, config)))
+    by_route, routes = (await read_routes(show)) if Form.ROUTE in ways.values() else (None, None)
+    trunks = {
+        trunk: by_route
+        if form is Form.ROUTE
+        else await _said(provider_problem(getvar, trunk, named=_named(config, trunk)))
+        for trunk, form in ways.items()
+    }
+    return Guards(ai=ai, trunks=trunks, routes=routes)
+
+
+def _named(config: PbxConfig, trunk: str) -> str:
+    """Where the operator wrote this id."""
+    return "TRUNK" if trunk == config.trunk else "call_trunks.trunk"
 
 
 async def read_routes(show: ShowDialplan) -> tuple[str | None, Routes | None]:
@@ -74,11 +95,15 @@ async def trunk_problem(getvar: GetVar, config: PbxConfig) -> str | None:
     """None if a call through the trunk can be tried. Only form trunk names one."""
     if config.form is not Form.TRUNK:
         return None
-    trunk = config.trunk
+    return await provider_problem(getvar, config.trunk)
+
+
+async def provider_problem(getvar: GetVar, trunk: str, *, named: str = "TRUNK") -> str | None:
+    """None if a call through this provider can be tried. `named`: where its id stands."""
     aors = await getvar(f"PJSIP_ENDPOINT({trunk},aors)")
     if not aors:
         return (
-            f"the PBX has no provider {trunk}: TRUNK must be the id that the provider's page shows in its address"
+            f"the PBX has no provider {trunk}: {named} must be the id that the provider's page shows in its address"
             " (SIP-TRUNK-…), and the provider must be enabled"
         )
     state = await getvar(f"DEVICE_STATE(PJSIP/{trunk})")

@@ -4,18 +4,21 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
 from tenacity import AsyncRetrying, RetryCallState, retry_if_exception_type, wait_random, wait_random_exponential
 
 from adapter import clock as clocks
-from adapter.core.model import AmiEvent, Channel
+from adapter.core.legs import Legs
+from adapter.core.model import AmiEvent, Channel, Form
 from adapter.core.routes import Routes
 from adapter.log import say
 from adapter.pbx import questions, rights
 from adapter.pbx.config import PbxConfig, Timings
-from adapter.pbx.guards import NOT_LOOKED, Guards, look
+from adapter.pbx.guards import NOT_LOOKED, Guards, look, own_ways
 from adapter.pbx.headers import BadHeader, checked_originate
 from adapter.pbx.messages import Down, Event, PbxMessage, Up
 from adapter.pbx.replies import Accepted, Denied, LastCheck, LinkDown, NotSent, Order, Refused, Reply, Unsure
@@ -98,6 +101,14 @@ class PbxLink:
 
         self._early_weight = 0
 
+        self.legs = Legs()
+        """Live legs of the PBX, as far as it has told; those of the last session while none is up."""
+
+        self._listed_at = 0.0
+        """Loop time of the last list of them."""
+
+        self._ways = own_ways(config)
+        self._bad_ways: Mapping[str, str] = {}
         self._guards: Guards = NOT_LOOKED
         self._looked_at = 0.0
         """Boot clock at which the last look began: it goes on while the machine sleeps, the loop's clock does not."""
@@ -137,6 +148,7 @@ class PbxLink:
             since=self._since,
             ai_problem=self._guards.ai if session else None,
             trunk_problem=self._guards.trunk if session else None,
+            trunks=self._guards.trunks if session else {},
             awaiting=self._awaiting,
             queued=self.messages.qsize(),
             lost_messages=self._unreadable + (session.unreadable if session else 0),
@@ -147,6 +159,14 @@ class PbxLink:
         """The outgoing routes as they were at the last look (login, Reload, every `guard_seconds`); None outside form
         route, and while they cannot be judged."""
         return self._guards.routes if self._session is not None else None
+
+    def know(self, ways: Mapping[str, Form], bad: Mapping[str, str]) -> None:
+        """The trunks that there are, id → form, looked at from now on; none: that of the settings alone. `bad`: those
+        that are there and cannot be used, id → why."""
+        wanted = ways if ways or bad else own_ways(self.config)
+        if (wanted, bad) != (self._ways, self._bad_ways):
+            self._ways, self._bad_ways = dict(wanted), dict(bad)
+            self._look_now.set()
 
     async def run(self) -> None:
         """Keep a session alive until canceled. Raises only what is an error of this program."""
@@ -233,6 +253,10 @@ class PbxLink:
         self._look_now.clear()
         self._session = session
         self.stopwatch.begin(session.number)
+        self._listed_at = asyncio.get_running_loop().time()
+        self.legs.on_list(channels)
+        for event in self._early:
+            self.legs.on_event(event)
         self.messages.put_nowait(Up(session.number, boot, version, channels))
         for event in self._early:
             self.messages.put_nowait(Event(event))
@@ -307,6 +331,7 @@ class PbxLink:
             session.end(f"events of {MAX_WAITING} characters wait for a consumer that does not take them")
             return
         if up:
+            self.legs.on_event(event)
             self.messages.put_nowait(Event(event))
             self.stopwatch.heard(event)
         else:
@@ -317,7 +342,7 @@ class PbxLink:
             self._deaf_from, self._deaf = None, False
         if self._excess and up and event.name == "Reload" and event.get("Module") in {"manager", "All"}:
             session.end("the PBX reloaded: the rights of the AMI user are looked at again")
-        elif event.name == "Reload" or (event.name == "ContactStatus" and event.get("AOR") == self.config.trunk):
+        elif event.name == "Reload" or (event.name == "ContactStatus" and event.get("AOR") in self._ways):
             self._look_now.set()
 
     async def _consumer_ready(self) -> None:
@@ -334,19 +359,40 @@ class PbxLink:
         while not session.lost.done():
             self._look_now.clear()
             asked_at, began = asyncio.get_running_loop().time(), clocks.boot()
-            seen = await look(getvar, show, self.config)
+            seen = await look(getvar, show, self.config, self._ways)
+            seen = replace(seen, trunks={**seen.trunks, **self._bad_ways})
             if session.lost.done():
                 return
             # The answers came after everything the PBX had said before them, so silence is silence.
             if self._deaf_from is not None and asked_at >= self._deaf_from:
                 self._deaf = True
-            self._guards, self._looked_at = seen, began
+            before, self._guards, self._looked_at = self._guards, seen, began
             self._note_readiness()
+            self._note_trunks(before, seen)
+            await self._list_legs(session)
             try:
                 async with asyncio.timeout(self.config.guard_seconds):
                     await self._look_now.wait()
             except TimeoutError:
                 continue
+
+    async def _list_legs(self, session: Session) -> None:
+        """What the events since the last list may have missed. Without a list the legs stay as they are."""
+        now = asyncio.get_running_loop().time()
+        if now - self._listed_at >= self._timings.legs:
+            self._listed_at = now
+            with suppress(LinkDown):
+                self.legs.on_list(await questions.channels(session, self._timings))
+
+    def _note_trunks(self, before: Guards, seen: Guards) -> None:
+        """One line per change of one trunk, while another one works; of the only one `_note_readiness` tells."""
+        if len(seen.trunks) < 2 or seen.trunk is not None:
+            return
+        for trunk, problem in seen.trunks.items():
+            if problem != before.trunks.get(trunk):
+                level = logging.INFO if problem is None else logging.WARNING
+                words = problem or f"trunk {trunk} can be used again"
+                say(log, level, "pbx.trunk", words, pbx=self.config.name, trunk=trunk)
 
     def _why_not(self) -> str | None:
         if self._session is None:

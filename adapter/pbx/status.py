@@ -1,11 +1,12 @@
 """One look at the link, for the daemon's readiness, the heartbeat and the health page."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LinkStatus:
-    """A snapshot. `ready` = logged in, booted, resynced, and all guards content: calls may be placed."""
+    """A snapshot. `ready` = logged in, booted, resynced, and AI and at least one trunk there: calls may be placed."""
 
     connected: bool
     """A session is up (Up was delivered)."""
@@ -26,6 +27,11 @@ class LinkStatus:
 
     ai_problem: str | None = None
     trunk_problem: str | None = None
+    """Why no trunk can be used; with several of them, one that can is enough."""
+
+    trunks: Mapping[str, str | None] = field(default_factory=dict)
+    """Known trunks that were looked at: id (empty: MikoPBX chooses, by the settings) → why no call goes through it."""
+
     awaiting: int = 0
     """Originates that await their Response now."""
 

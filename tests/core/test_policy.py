@@ -1,11 +1,9 @@
 """When not to call."""
 
-from dataclasses import replace
-
 import pytest
 
 from adapter.core.model import CallTimes, Ending, Outcome
-from adapter.core.policy import AI_PROBE_SECONDS, TRUNK_PROBE_SECONDS, TRUNK_SILENT, AiBreaker, TrunkBreaker, room
+from adapter.core.policy import AI_PROBE_SECONDS, AiBreaker, room
 
 
 def talk(
@@ -80,52 +78,6 @@ def test_a_long_call_from_before_the_trouble_does_not_end_it() -> None:
     assert breaker.open
     assert breaker.after(talk(600, ours=False, at=94.0)) == breaker
     assert breaker.after(talk(30, ours=False, at=95.0)) == AiBreaker()
-
-
-def silent(outcome: Outcome = Outcome.REJECTED) -> Ending:
-    return Ending(outcome=outcome, reason="", times=CallTimes())
-
-
-def trunk(*endings: Ending) -> TrunkBreaker:
-    breaker = TrunkBreaker()
-    for ending in endings:
-        breaker = breaker.after(ending)
-    return breaker
-
-
-def test_twenty_silent_calls_stop_a_trunk_whatever_their_causes() -> None:
-    causes = [Outcome.NO_REPLY, Outcome.REJECTED, Outcome.CONGESTION, Outcome.TRUNK_UNAVAILABLE, Outcome.INVALID_NUMBER]
-    calls = [silent(causes[i % 5]) for i in range(TRUNK_SILENT)]
-    assert not trunk(*calls[:-1]).open
-    assert trunk(*calls[:-1]).problem is None
-    assert trunk(*calls).open
-    assert "20 calls in a row" in (trunk(*calls).problem or "")
-
-
-@pytest.mark.parametrize("outcome", [Outcome.BLOCKED, Outcome.PBX_ERROR, Outcome.CANCELED, Outcome.UNKNOWN])
-def test_calls_that_tell_nothing_about_the_trunk(outcome: Outcome) -> None:
-    assert trunk(*[silent(outcome)] * 99).silent == 0
-
-
-def test_a_call_that_was_not_watched_tells_nothing_about_the_trunk() -> None:
-    assert trunk(*[replace(silent(Outcome.REJECTED), watched=False)] * 99).silent == 0
-
-
-@pytest.mark.parametrize("times", [CallTimes(ringing_at=1.0), CallTimes(answered_at=1.0)])
-def test_one_ring_or_answer_begins_the_count_anew(times: CallTimes) -> None:
-    rang = Ending(outcome=Outcome.NO_ANSWER, reason="", times=times)
-    assert trunk(*[silent()] * 19, rang, *[silent()] * 19).silent == 19
-    assert trunk(*[silent()] * 25, rang) == TrunkBreaker()
-
-
-def test_a_stopped_trunk_is_probed_now_and_then() -> None:
-    breaker = trunk(*[silent()] * 20)
-    assert trunk().allowance(0.0) is None
-    assert trunk().probing(0.0) == trunk()
-    assert breaker.allowance(0.0) == 1
-    probing = breaker.probing(0.0)
-    assert probing.after(silent()).allowance(TRUNK_PROBE_SECONDS - 1) == 0
-    assert probing.after(silent()).allowance(TRUNK_PROBE_SECONDS) == 1
 
 
 @pytest.mark.parametrize(

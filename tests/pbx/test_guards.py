@@ -6,8 +6,9 @@ import pytest
 
 from adapter import clock
 from adapter.core.model import Form
-from adapter.pbx import Accepted, NotSent, PbxConfig
-from adapter.pbx.guards import ai_problem, trunk_problem
+from adapter.core.routes import Step
+from adapter.pbx import Accepted, LinkDown, NotSent, PbxConfig
+from adapter.pbx.guards import ai_problem, look, trunk_problem
 from adapter.pbx.link import STALE
 from tests.pbx.helpers import FAST, config, linked, order, running, until
 from tests.support.ami_server import TRUNK, AmiServer, call_event, event
@@ -260,3 +261,95 @@ async def test_after_a_sleep_nothing_is_placed_until_the_guards_have_looked_agai
         assert await link.originate(order()) == NotSent(STALE)
         await until(lambda: "does not exist" in (link.status.problem or ""))
         assert pbx.originates() == []
+
+
+OTHER, THIRD = "SIP-TRUNK-0000000B", "SIP-TRUNK-0000000C"
+THREE = {TRUNK: Form.TRUNK, OTHER: Form.TRUNK, THIRD: Form.TRUNK}
+
+
+def there(*trunks: str) -> dict[str, str]:
+    """Variables of a PBX on which these providers are there and answer."""
+    endpoints = {f"PJSIP_ENDPOINT({trunk},aors)": trunk for trunk in trunks}
+    return {**endpoints, **{f"DEVICE_STATE(PJSIP/{trunk})": "NOT_INUSE" for trunk in trunks}}
+
+
+async def no_dialplan(_context: str) -> tuple[Step, ...]:
+    raise AssertionError("nobody asks for routes where no trunk goes by them")
+
+
+async def test_one_trunk_of_three_is_down_and_the_ai_is_asked_for_once() -> None:
+    pbx = Pbx(**{APPLICATION: "1", **there(TRUNK, OTHER), f"PJSIP_ENDPOINT({THIRD},aors)": THIRD})
+    pbx.values[f"DEVICE_STATE(PJSIP/{THIRD})"] = "UNAVAILABLE"
+    seen = await look(pbx, no_dialplan, plain(), THREE)
+    assert pbx.asked.count(APPLICATION) == 1
+    assert [seen.trunks[trunk] for trunk in (TRUNK, OTHER)] == [None, None]
+    assert f"trunk {THIRD} is down" in (seen.trunks[THIRD] or "")
+    assert seen.trunk is None
+
+
+async def test_all_three_are_down_and_each_says_why() -> None:
+    pbx = Pbx(**{APPLICATION: "1", f"PJSIP_ENDPOINT({OTHER},aors)": OTHER})
+    pbx.values[f"DEVICE_STATE(PJSIP/{OTHER})"] = "INVALID"
+    seen = await look(pbx, no_dialplan, plain(), THREE)
+    assert seen.trunk == "; ".join(problem for problem in seen.trunks.values() if problem)
+    assert f"no provider {TRUNK}: TRUNK must be" in seen.trunk
+    assert f"trunk {OTHER} is down" in seen.trunk
+    assert f"no provider {THIRD}: call_trunks.trunk must be" in seen.trunk
+
+
+async def test_the_routes_are_read_for_those_that_go_by_them() -> None:
+    async def show(_context: str) -> tuple[Step, ...]:
+        return ()
+
+    seen = await look(Pbx(**{APPLICATION: "1", **there(TRUNK)}), show, plain(), {TRUNK: Form.TRUNK, "r": Form.ROUTE})
+    assert seen.trunks[TRUNK] is None
+    assert "outgoing routes" in (seen.trunks["r"] or "")
+    assert seen.trunk is None
+
+
+async def test_a_link_that_is_lost_meanwhile_is_a_problem_of_every_trunk() -> None:
+    async def lost(_name: str) -> str:
+        raise LinkDown("gone")
+
+    seen = await look(lost, no_dialplan, plain(), THREE)
+    assert set(seen.trunks.values()) == {"cannot be looked at: gone"}
+    assert seen.trunk == "cannot be looked at: gone"
+
+
+async def test_the_link_is_ready_while_one_of_its_trunks_can_be_used() -> None:
+    async with AmiServer.started() as pbx, linked(pbx) as link:
+        pbx.variables.update(there(OTHER))
+        link.know({TRUNK: Form.TRUNK, OTHER: Form.TRUNK}, {"bad": "cannot be read"})
+        await until(lambda: len(link.status.trunks) == 3)
+        assert link.status.ready
+        assert link.status.trunks == {TRUNK: None, OTHER: None, "bad": "cannot be read"}
+        pbx.variables[STATE] = "UNAVAILABLE"
+        await until(lambda: link.status.trunks[TRUNK] is not None)
+        assert link.status.ready
+        assert link.status.problem is None
+        pbx.variables[f"DEVICE_STATE(PJSIP/{OTHER})"] = "UNAVAILABLE"
+        await until(lambda: not link.status.ready)
+        assert f"trunk {TRUNK} is down" in (link.status.problem or "")
+        assert f"trunk {OTHER} is down" in (link.status.problem or "")
+        pbx.variables[STATE] = "NOT_INUSE"
+        await until(lambda: link.status.ready)
+
+
+async def test_the_trunk_of_the_settings_counts_only_while_the_table_has_none() -> None:
+    async with AmiServer.started() as pbx, linked(pbx) as link:
+        pbx.variables.update(there(OTHER))
+        pbx.variables[STATE] = "UNAVAILABLE"
+        await until(lambda: not link.status.ready)
+        link.know({OTHER: Form.TRUNK}, {})
+        await until(lambda: link.status.ready)
+        assert link.status.trunks == {OTHER: None}
+        link.know({}, {})
+        await until(lambda: TRUNK in link.status.trunks)
+        assert not link.status.ready
+
+
+async def test_trunks_that_cannot_be_read_are_not_replaced_by_that_of_the_settings() -> None:
+    async with AmiServer.started() as pbx, linked(pbx) as link:
+        link.know({}, {OTHER: "cannot be read"})
+        await until(lambda: not link.status.ready)
+        assert link.status.trunks == {OTHER: "cannot be read"}

@@ -174,3 +174,19 @@ async def test_a_stopped_link_leaves_no_task_behind() -> None:
         assert link.status.problem == "connection to the PBX lost: the link is being closed"
     await asyncio.sleep(0.01)
     assert asyncio.all_tasks() <= before
+
+
+async def test_legs_are_counted_by_events_and_made_right_by_a_list_now_and_then() -> None:
+    leg = [("Channel", "PJSIP/SIP-PEOPLE-00000001")]
+    async with AmiServer.started() as pbx:
+        link = PbxLink(config(pbx, guard_seconds=0.02), replace(FAST, legs=0.2))
+        task = asyncio.create_task(link.run())
+        try:
+            await until(lambda: link.status.ready)
+            await pbx.emit(call_event("Newchannel", "a", *leg))
+            await until(lambda: link.legs.foreign(())["SIP-PEOPLE"] == 1)
+            assert link.legs.foreign({"a"})["SIP-PEOPLE"] == 0
+            await until(lambda: not link.legs.foreign(()))  # The list knows of no such leg.
+        finally:
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)

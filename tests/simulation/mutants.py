@@ -5,7 +5,7 @@ Each mutant is a switch that patches the program for as long as it is on. `find`
 
 import asyncio
 import uuid
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
@@ -19,7 +19,7 @@ import adapter.supabase_io.outbox
 import adapter.ticker
 from adapter.core import originate, outcomes, recovery
 from adapter.core.call import Call, Input
-from adapter.core.model import AmiEvent, ClaimedRow, Ending, Record, ReleaseCause
+from adapter.core.model import AmiEvent, ClaimedRow, Ending, Form, Record, ReleaseCause
 from adapter.core.originate import Originate
 from adapter.core.outcomes import CAUSES, Sense
 from adapter.core.recovery import Journal
@@ -102,8 +102,8 @@ async def _unsure_is_not_sent(self: PbxLink, order: Order, last_check: LastCheck
     return NotSent(reply.reason) if isinstance(reply, Unsure) else reply
 
 
-async def _no_guard(*_: object) -> Guards:
-    return Guards(ai=None, trunk=None)
+async def _no_guard(_getvar: object, _show: object, _config: object, ways: Mapping[str, Form]) -> Guards:
+    return Guards(ai=None, trunks=dict.fromkeys(ways))
 
 
 _build = originate.build

@@ -3,10 +3,11 @@
 import asyncio
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from adapter.core.model import AmiEvent, Channel, ClaimedRow
+from adapter.core.legs import Legs
+from adapter.core.model import AmiEvent, Channel, ClaimedRow, Form
 from adapter.core.originate import slot_of
 from adapter.core.routes import Routes
 from adapter.pbx import Accepted, LastCheck, LinkDown, LinkStatus, NotSent, Reply, Up
@@ -122,6 +123,13 @@ class HandLink:
         self.before_reply: Callable[[], None] | None = None
         self.routes: Routes | None = None
         self.stopwatch = Stopwatch(time.monotonic)
+        self.legs = Legs()
+        self.trunks: Mapping[str, str | None] = {}
+        self.known: list[tuple[Mapping[str, Form], Mapping[str, str]]] = []
+
+    def know(self, ways: Mapping[str, Form], bad: Mapping[str, str]) -> None:
+        """Note it."""
+        self.known.append((dict(ways), dict(bad)))
 
     @property
     def status(self) -> LinkStatus:
@@ -134,6 +142,7 @@ class HandLink:
             version="22",
             session=1,
             since=0.0,
+            trunks=self.trunks if self.up else {},
         )
 
     async def originate(self, order: Order, last_check: LastCheck | None = None) -> Reply:
