@@ -27,7 +27,7 @@ from adapter.core.originate import DialPlan, Originate, RowRefused, build
 from adapter.core.outcomes import outcome_record
 from adapter.follower import Follower
 from adapter.log import say
-from adapter.pacer import Pacer
+from adapter.pacer import LEAST_WAIT, Pacer
 from adapter.pbx import Accepted, NotSent, PbxLink, Refused, Shown, Unsure
 
 log = logging.getLogger(__name__)
@@ -131,7 +131,7 @@ class Dialer:
                 while (due := self._due()) is not None and due[0] <= 0:
                     self._take_in_hand(group, due[1])
                 with suppress(TimeoutError):
-                    async with asyncio.timeout(None if due is None else due[0]):
+                    async with asyncio.timeout(None if due is None else max(due[0], LEAST_WAIT)):
                         # A row of another trunk may be there before the one that is waited for has its turn.
                         await self._some.wait()
 
