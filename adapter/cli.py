@@ -10,7 +10,21 @@ import sys
 from collections.abc import Sequence
 
 from adapter import __version__
-from adapter.commands import bundle, call, cancel, config, doctor, follow, health, pause, resume, run, sandbox, status
+from adapter.commands import (
+    bundle,
+    call,
+    cancel,
+    config,
+    doctor,
+    follow,
+    health,
+    hours,
+    pause,
+    resume,
+    run,
+    sandbox,
+    status,
+)
 from adapter.commands.command import Command
 
 COMMANDS: tuple[Command, ...] = (
@@ -21,6 +35,7 @@ COMMANDS: tuple[Command, ...] = (
     pause.COMMAND,
     resume.COMMAND,
     cancel.COMMAND,
+    hours.COMMAND,
     status.COMMAND,
     health.COMMAND,
     config.COMMAND,

@@ -9,9 +9,10 @@ from typing import Any, Self, TypeVar
 
 import httpx
 
-from adapter.supabase_io import records, refusals, sights, stops
+from adapter.supabase_io import hours, records, refusals, sights, stops
 from adapter.supabase_io.config import SupabaseConfig
 from adapter.supabase_io.database import Database
+from adapter.supabase_io.hours import Hours
 from adapter.supabase_io.records import Unfit
 from adapter.supabase_io.refusals import DatabaseRefused
 from adapter.supabase_io.sights import Following, Overview
@@ -95,6 +96,17 @@ class Desk:
         """Cancel a piece of it; `before`: what the first piece told. Raises DatabaseAway, DatabaseRefused."""
         arguments = {**target.arguments, "p_reason": reason, "p_before": before}
         return _decoded("call_cancel_all_v1", stops.piece, await self._database.ask("call_cancel_all_v1", arguments))
+
+    async def hours(self, target: Target | None) -> Hours:
+        """Calling hours that apply to a user or campaign; without one, all. Raises DatabaseAway, DatabaseRefused."""
+        kind, key = ("", None) if target is None else (target.kind, target.key or None)
+        arguments = {"p_user": key if kind == "user" else None, "p_campaign": key if kind == "campaign" else None}
+        return _decoded("call_hours_v1", hours.hours, await self._database.ask("call_hours_v1", arguments))
+
+    async def set_hours(self, target: Target, windows: str | None) -> Hours:
+        """Set them instead of what is set, None: none; may be asked again. Raises DatabaseAway, DatabaseRefused."""
+        arguments = {"p_scope": target.kind, "p_id": target.key or None, "p_windows": windows}
+        return _decoded("call_hours_set_v1", hours.hours, await self._database.ask("call_hours_set_v1", arguments))
 
     async def status(self, most: int) -> Overview:
         """Everything as it is now, lists with `most` entries. Raises DatabaseAway, DatabaseRefused."""

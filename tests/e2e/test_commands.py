@@ -292,6 +292,23 @@ async def test_pause_resume_and_cancel_at_a_terminal(tmp_path: Path) -> None:
             assert words in refused.err
 
 
+async def test_hours_are_seen_and_set_at_a_terminal(tmp_path: Path) -> None:
+    async with _world(tmp_path) as world:
+        none = "There are no calling hours here: people are called at any time\n"
+        assert await _run(world, "hours") == (0, none)
+        expected = (0, f"User {USER}: Mon-Fri 09:00-18:00; Sat 10:00-14:00\n")
+        windows = "mon-fri 09:00-18:00; Sat 10:00-14:00"
+        assert await _run(world, "hours", "user", USER, "--set", windows) == expected
+        assert await _run(world, "hours") == expected
+        code, text = await _run(world, "hours", "all", "--set", "22:00-06:00")
+        assert code == Code.NOT_QUEUED
+        assert '"22:00-06:00" goes over midnight or is empty: make it two windows' in text
+        assert await _run(world, "hours", "user", USER, "--clear") == (0, none)
+        refused = await Run.started(world, "hours", "--clear")
+        assert await refused.ended() == 2
+        assert "whose hours?" in refused.err
+
+
 async def test_a_lost_answer_makes_no_second_row_but_a_second_run_does(tmp_path: Path) -> None:
     async with _world(tmp_path) as world:
         lost = 0

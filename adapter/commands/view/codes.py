@@ -22,6 +22,14 @@ exit codes:
   78   the settings are wrong
 """
 
+HOURS_HELP = """\
+exit codes:
+  0    told, and done
+  2    the command line is wrong
+  4    not done, or not known to be: Supabase did not answer, or refused
+  78   the settings are wrong
+"""
+
 CANCEL_HELP = """\
 exit codes:
   0    canceled, or the call is being hung up

@@ -1,0 +1,36 @@
+"""See and set calling hours: asked of the database, which keeps them."""
+
+import asyncio
+import sys
+from collections.abc import Awaitable, Callable
+
+from adapter.commands.following import Lines, patiently
+from adapter.commands.view import hours as words
+from adapter.commands.view.codes import Code
+from adapter.supabase_io.config import SupabaseConfig
+from adapter.supabase_io.desk import Desk
+from adapter.supabase_io.hours import Hours
+from adapter.supabase_io.refusals import DatabaseError
+from adapter.supabase_io.stops import Target
+
+
+def show(config: SupabaseConfig, target: Target | None) -> int:
+    """Tell what applies to it, or all there is; the exit code (`codes.HOURS_HELP`)."""
+    return asyncio.run(_ask(config, "Not known", lambda desk: desk.hours(target)))
+
+
+def put(config: SupabaseConfig, target: Target, windows: str | None) -> int:
+    """Set its windows, None takes them away; the exit code (`codes.HOURS_HELP`)."""
+    return asyncio.run(_ask(config, "Not changed", lambda desk: desk.set_hours(target, windows)))
+
+
+async def _ask(config: SupabaseConfig, undone: str, ask: Callable[[Desk], Awaitable[Hours]]) -> int:
+    view = Lines(sys.stdout)
+    async with Desk(config) as desk:
+        try:
+            found = await patiently(lambda: ask(desk), view)
+        except DatabaseError as error:
+            view.say(f"{undone}; it may be asked again: {error}")
+            return Code.NOT_QUEUED
+    view.say(words.told(found))
+    return Code.ANSWERED
