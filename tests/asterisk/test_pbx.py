@@ -85,7 +85,7 @@ async def test_second_originate_with_a_live_id_is_refused(shared_pbx: RealPbx) -
 
 
 async def test_of_two_originates_with_one_id_at_once_at_most_one_rings(release: str) -> None:
-    """One is refused; and now and then, once in some 140 times, Asterisk 16 and 22 both die of it (docs/traps.md): so it
+    """One is refused. Now and then, once in some 140 times, Asterisk 16 and 22 both die of it (docs/traps.md), so it
     has a PBX of its own."""
     async with RealPbx.started(release=release) as own, Ami.logged_in(own) as ami:
         one, two = order(own, "30"), order(own, "30")
