@@ -602,6 +602,7 @@ as $$
 declare
   v_at timestamptz;
   v_opening timestamptz;
+  v_why text;
   v_problem text := public.call_zone_problem(new.callee_zone);
   v_key text;
   v_kept text[];
@@ -616,6 +617,7 @@ begin
     end if;
     return new;
   end if;
+  new.wait_reason := null;
   if new.status <> 'queued' then
     return new;
   end if;
@@ -633,14 +635,17 @@ begin
   v_kept := string_to_array(current_setting('mikopbx_adapter.opening', true), '|');
   if v_kept[1] = v_key and v_at >= v_kept[2]::timestamptz and v_at < v_kept[3]::timestamptz then
     v_opening := v_kept[3];
+    v_why := v_kept[4];
   else
-    v_opening := public.call_hours_after(new, v_at);
+    select r.until, r.why into v_opening, v_why from public.call_rule_hours(new, '{}', v_at) r;
     if v_opening > v_at then
-      perform set_config('mikopbx_adapter.opening', concat_ws('|', v_key, v_at, v_opening), true);
+      perform set_config('mikopbx_adapter.opening', concat_ws('|', v_key, v_at, v_opening, v_why), true);
     end if;
   end if;
+  -- One that never may stays as it is, and ends at its turn with the words of the rule.
   if v_opening > v_at then
     new.not_before := v_opening;
+    new.wait_reason := v_why;
     if not new.expires_fixed then
       new.expires_at := least(v_opening + interval '24 hours', new.created_at + interval '30 days');
     end if;

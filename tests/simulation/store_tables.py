@@ -465,11 +465,11 @@ class Tables:
             row.status, row.outcome, row.ended_reason = "done", "blocked", problem
             row.call_id, row.ended_at = self.new_id(row.id, now), now
             return
-        at = max(row.not_before, now)
-        if (opening := store_hours.after(self, row, at)) > at:
-            row.not_before = opening
+        said = store_hours.rule(self, row, max(row.not_before, now))
+        if said.until is not None:
+            row.not_before, row.wait_reason = said.until, said.why
             if not row.expires_fixed:
-                row.expires_at = min(opening + DAY, now + MONTH)
+                row.expires_at = min(said.until + DAY, now + MONTH)
 
     def delete(self, row_id: int) -> bool:
         """A person deletes a row; its call_logs rows stay."""

@@ -65,6 +65,7 @@ async def test_what_comes_in_while_it_is_shut_waits_for_the_opening(desk: Desk) 
     assert row["not_before"] == at(15)
     assert row["expires_at"] == at(15) + 24 * HOUR
     assert row["zones"] == noon()
+    assert row["wait_reason"] == f"outside its calling hours in {noon()}"
     fixed = await desk.row(await desk.insert(number(2), callee_zone=noon(), expires_at=at(20)))
     assert (fixed["not_before"], fixed["expires_at"]) == (at(15), at(20))
     later = await desk.row(await desk.insert(number(3), callee_zone=noon(), not_before=at(17)))
