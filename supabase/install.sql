@@ -11408,23 +11408,20 @@ begin
   fact := case when why is null then 'the PBX ' || (p_status ->> 'pbx') || ' is ready' end;
   return next;
 
-  rule := 'user';
+  -- For a row of its own as well as for all of its user or its campaign.
+  rule := 'pause';
   fact := null;
   why := coalesce(
-    public.call_why_stopped_v1(p_row.id, p_row.user_id, p_row.campaign_id, p_row.trunk),
-    case when exists (select from public.call_tenants t where t.user_id = p_row.user_id and t.paused)
-      then 'this user is paused (call_tenants.paused)'
+    (select r.why from public.call_rule_pause(p_row, coalesce(p_status, '{}'), p_now) r),
+    case
+      when exists (select from public.call_tenants t where t.user_id = p_row.user_id and t.paused)
+        then 'this user is paused (call_tenants.paused)'
+      when public.call_campaign_stands(p_row.campaign_id) or exists (
+        select from public.call_lanes l
+        where l.user_id = p_row.user_id and l.lane = p_row.lane and l.paused and not l.halted
+      ) then 'its campaign is paused'
     end
   );
-  return next;
-
-  rule := 'campaign';
-  why := case
-    when public.call_campaign_stands(p_row.campaign_id) or exists (
-      select from public.call_lanes l
-      where l.user_id = p_row.user_id and l.lane = p_row.lane and l.paused and not l.halted
-    ) then 'its campaign is paused'
-  end;
   return next;
 
   rule := 'room';
@@ -11469,7 +11466,8 @@ begin
 
   return query
   select r.rule, r.why, r.until, r.why is not null and r.until is null, r.fact
-  from public.call_rules(p_row, coalesce(p_status, '{}'), p_now) r;
+  from public.call_rules(p_row, coalesce(p_status, '{}'), p_now) r
+  where r.rule <> 'pause';
 
   -- No rule: it says how long the wait may be.
   rule := 'turn';
@@ -11752,7 +11750,160 @@ $$;
 comment on function public.call_explain_v1 is
   'Why a row waits, or why somebody was called: of the id of a row or of a call, or of a phone number. Changes nothing.';
 
--- 3. Who may ---------------------------------------------------------------------------------------------------------------
+-- 3. A campaign, before it is dialed -----------------------------------------------------------------------------------
+
+-- What would become of the queued rows of a campaign, a page at a time (`p_after`: what the page before said as `next`), each
+-- judged for the instant at which it is due. The groups of a page are few; whoever asks adds them up.
+create or replace function public.call_dry_run_v1(p_campaign uuid, p_after jsonb default null, p_limit integer default 200)
+returns jsonb
+language plpgsql stable security definer
+set search_path = ''
+set enable_seqscan = off
+set enable_bitmapscan = off
+set enable_sort = off
+as $$
+declare
+  -- Some 100 ms of work.
+  v_limit constant integer := least(greatest(coalesce(p_limit, 200), 1), 500);
+  v_now constant timestamptz := clock_timestamp();
+  v_campaign public.campaigns;
+  v_adapter record;
+  v_limits jsonb;
+  v_row public.call_queue;
+  v_first public.call_queue;
+  v_status jsonb;
+  v_one record;
+  v_judged record;
+  v_trunk text;
+  v_at timestamptz;
+  v_rows integer := 0;
+  v_next jsonb;
+  v_verdict text;
+  v_found jsonb := '[]';
+  v_calls record;
+begin
+  if p_campaign is null then
+    raise exception 'call_dry_run_v1 needs p_campaign' using errcode = 'PT400';
+  end if;
+  select * into v_campaign from public.campaigns c where c.id = p_campaign;
+  if not found then
+    raise exception 'there is no campaign %', p_campaign using errcode = 'PT404';
+  end if;
+  select * into v_adapter from public.call_explain_adapters(v_now) a limit 1;
+  v_limits := coalesce(nullif(v_adapter.status -> 'limits', 'null'), '{}');
+  -- How full a trunk is at this moment tells nothing of a campaign.
+  v_status := coalesce(v_adapter.status, '{}') || '{"_in_air": {}}';
+  if jsonb_typeof(v_status -> 'trunks') = 'object' then
+    v_status := v_status || jsonb_build_object('trunks', (
+      select coalesce(jsonb_object_agg(t.key, t.value - 'room'), '{}') from jsonb_each(v_status -> 'trunks') t
+    ));
+  end if;
+
+  for v_row in
+    select q.* from public.call_queue q
+    where q.user_id = v_campaign.user_id and q.lane = p_campaign and q.status = 'queued'
+      and (p_after is null or (q.priority, q.not_before, q.id) > (
+        (p_after ->> 'priority')::integer, (p_after ->> 'not_before')::timestamptz, (p_after ->> 'id')::bigint
+      ))
+    order by q.priority, q.not_before, q.id
+    limit v_limit
+  loop
+    v_rows := v_rows + 1;
+    if v_rows = 1 then
+      v_first := v_row;
+    end if;
+    v_at := greatest(v_now, v_row.not_before);
+    select null::text as rule, null::text as why, null::timestamptz as until into v_judged;
+    v_trunk := null;
+    if v_row.expires_at <= v_at then
+      v_judged.rule := 'time';
+      v_judged.why := 'its time will have run out';
+    else
+      -- A pause of the whole is told once, in `stops`; here is what follows when it is over.
+      for v_one in
+        select * from public.call_rules(v_row, v_status, v_at) x
+        where x.rule <> 'pause' or public.call_stopped('row', v_row.id::text)
+      loop
+        if v_one.why is not null then
+          v_judged.rule := v_one.rule;
+          v_judged.why := v_one.why;
+          v_judged.until := v_one.until;
+          exit;
+        elsif v_one.rule = 'trunk' then
+          v_trunk := v_one.fact;
+        end if;
+      end loop;
+    end if;
+    v_verdict := case
+      when v_judged.why is not null and v_judged.until is null then 'ends'
+      when v_judged.why is not null then 'waits'
+      when v_at > v_now then 'later'
+      else 'now'
+    end;
+    v_found := v_found || jsonb_build_object(
+      'verdict', v_verdict,
+      'rule', v_judged.rule,
+      'why', coalesce(v_judged.why, case when v_verdict = 'later' then coalesce(
+        v_row.wait_reason,
+        'tried before: ' || coalesce(v_row.last_reason, v_row.last_outcome),
+        'not due yet (not_before)'
+      ) end),
+      'at', coalesce(v_judged.until, v_at),
+      'row', v_row.id,
+      'trunk', v_trunk
+    );
+  end loop;
+  if v_rows = v_limit then
+    v_next := jsonb_build_object('priority', v_row.priority, 'not_before', v_row.not_before, 'id', v_row.id);
+  end if;
+
+  select count(*) as calls, avg(extract(epoch from c.ended_at - c.claimed_at)) as seconds into v_calls
+  from (
+    select q.ended_at, q.claimed_at from public.call_queue q
+    where q.status in ('done', 'canceled') and q.ended_at <= v_now and q.claimed_at <= q.ended_at
+    order by q.ended_at desc
+    limit 200
+  ) c;
+
+  return jsonb_build_object(
+    'now', v_now,
+    'campaign', jsonb_build_object(
+      'id', v_campaign.id, 'name', v_campaign.campaign_name, 'user_id', v_campaign.user_id,
+      'user_name', public.call_explain_user(v_campaign.user_id)
+    ),
+    'pbx', v_adapter.pbx,
+    -- What keeps it as a whole from being dialed now.
+    'stops', (
+      select coalesce(jsonb_agg(x.why), '[]')
+      from public.call_explain_steps(v_first, v_adapter.status, v_adapter.held, v_now) x
+      where x.rule in ('adapter', 'pause', 'room') and x.why is not null and v_rows > 0
+    ),
+    'places', least(
+      (v_limits ->> 'pbx')::integer,
+      public.call_user_limit(v_campaign.user_id, (v_limits ->> 'user')::integer),
+      public.call_lane_limit(p_campaign, (v_limits ->> 'campaign')::integer)
+    ),
+    'calls_per_second', (v_adapter.status ->> 'calls_per_second')::numeric,
+    'last_calls', v_calls.calls,
+    'last_seconds', v_calls.seconds,
+    'rows', v_rows,
+    'next', v_next,
+    'groups', (
+      select coalesce(jsonb_agg(to_jsonb(g)), '[]')
+      from (
+        select f.verdict, f.rule, f.why, f.trunk, count(*) as count, min(f."row") as first, min(f.at) as from_at,
+          max(f.at) as to_at
+        from jsonb_to_recordset(v_found) f (verdict text, rule text, why text, trunk text, "row" bigint, at timestamptz)
+        group by 1, 2, 3, 4
+      ) g
+    )
+  );
+end
+$$;
+comment on function public.call_dry_run_v1 is
+  'What would become of the queued rows of a campaign, a page at a time: how many, when, through what. Changes nothing.';
+
+-- 4. Who may ---------------------------------------------------------------------------------------------------------------
 
 do $$
 declare
@@ -11762,7 +11913,7 @@ begin
     'call_shadow_v1(jsonb,integer,bigint[])', 'call_explain_adapters(timestamptz)',
     'call_explain_steps(public.call_queue,jsonb,boolean,timestamptz)', 'call_explain_wait(public.call_queue,timestamptz)',
     'call_explain_user(uuid)', 'call_explain_row(public.call_queue,timestamptz)', 'call_explain_call(text)',
-    'call_explain_v1(text,integer)'
+    'call_explain_v1(text,integer)', 'call_dry_run_v1(uuid,jsonb,integer)'
   ] loop
     execute format('revoke all on function public.%s from public, anon, authenticated, service_role', v_function);
     if v_function like '%\_v1(%' then

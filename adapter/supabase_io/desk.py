@@ -3,15 +3,16 @@
 `wish` may be sent again with the same key until it is answered: it is one row all the same.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Self, TypeVar
 
 import httpx
 
-from adapter.supabase_io import hours, records, refusals, sights, stops
+from adapter.supabase_io import explanations, hours, records, refusals, sights, stops
 from adapter.supabase_io.config import SupabaseConfig
 from adapter.supabase_io.database import Database
+from adapter.supabase_io.explanations import Explanation, Page
 from adapter.supabase_io.hours import Hours
 from adapter.supabase_io.records import Unfit
 from adapter.supabase_io.refusals import DatabaseRefused
@@ -112,6 +113,16 @@ class Desk:
         """Everything as it is now, lists with `most` entries. Raises DatabaseAway, DatabaseRefused."""
         answer = await self._database.ask("call_status_v1", {"p_limit": most})
         return _decoded("call_status_v1", sights.overview, answer)
+
+    async def explain(self, what: str, most: int) -> Explanation:
+        """Why a row waits or somebody was called; lists with `most` entries. Raises DatabaseAway, DatabaseRefused."""
+        answer = await self._database.ask("call_explain_v1", {"p_what": what, "p_limit": most})
+        return _decoded("call_explain_v1", explanations.explanation, answer)
+
+    async def dry_run(self, campaign: str, after: Mapping[str, Any] | None, most: int) -> Page:
+        """What would become of the next `most` rows of a campaign. Raises DatabaseAway, DatabaseRefused."""
+        arguments = {"p_campaign": campaign, "p_after": None if after is None else dict(after), "p_limit": most}
+        return _decoded("call_dry_run_v1", explanations.page, await self._database.ask("call_dry_run_v1", arguments))
 
 
 def _decoded(function: str, decode: Callable[[object], _Answer], answer: object) -> _Answer:

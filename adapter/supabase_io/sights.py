@@ -214,7 +214,7 @@ def following(value: object) -> Following:
     wait = reply.get("wait")
     return Following(
         now=records.instant(reply, "now"),
-        row=_sight(reply.get("row")),
+        row=sight(reply.get("row")),
         wait=None if wait is None else _wait(records.obj(wait, "wait")),
         links=_links(reply),
     )
@@ -251,8 +251,8 @@ def overview(value: object) -> Overview:
             total=records.integer(ended, "total"),
             outcomes=_counts(ended, "outcomes"),
         ),
-        calls=_each(reply, "calls", _sight),
-        last=_each(reply, "last", _sight),
+        calls=_each(reply, "calls", sight),
+        last=_each(reply, "last", sight),
         links=_links(reply),
         stops=_each(reply, "stops", stops.stop),
     )
@@ -262,7 +262,8 @@ def _each(reply: Mapping[str, Any], key: str, decode: Callable[[object], _Item])
     return tuple(decode(item) for item in records.array(reply, key))
 
 
-def _sight(value: object) -> Sight:
+def sight(value: object) -> Sight:
+    """Decode a row as `call_sight` tells it; raises Unfit."""
     row = records.obj(value, "row")
     talk = row.get("talk_seconds")
     return Sight(

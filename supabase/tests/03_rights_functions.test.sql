@@ -5,6 +5,9 @@ set local search_path = public, extensions;
 -- Every object has its tests here, so their number changes with each.
 select * from no_plan();
 
+insert into campaigns (id, user_id, campaign_name)
+values ('fade0000-0000-4000-8000-0000000000c0', 'fade0000-0000-4000-8000-000000000001', 'tap');
+
 -- One line for each, with a call that works for service_role; null: a helper, which only our own functions call. A new
 -- function without a line fails below.
 create temp table ours (place integer generated always as identity, name text primary key, works text);
@@ -25,6 +28,7 @@ insert into ours (name, works) values
   ('call_probe_v1', $$ select call_probe_v1(-1) $$),
   ('call_today_v1', $$ select call_today_v1() $$),
   ('call_why_waits_v1', $$ select call_why_waits_v1((select max(id) from call_queue)) $$),
+  ('call_dry_run_v1', $$ select call_dry_run_v1('fade0000-0000-4000-8000-0000000000c0') $$),
   ('call_explain_v1', $$ select call_explain_v1('+60123459901') $$),
   ('call_shadow_v1', $$ select call_shadow_v1('{"pbx": "tap"}', 1) $$),
   ('call_why_stopped_v1', $$ select call_why_stopped_v1(1, null, null, null) $$),

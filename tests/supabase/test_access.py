@@ -25,7 +25,8 @@ SEQUENCES = (
 PUBLIC_FUNCTIONS = {
     "call_register_v1", "call_sync_v1", "call_cancel_v1", "call_number_v1",
     "call_follow_v1", "call_wish_v1", "call_stop_v1", "call_status_v1", "call_doctor_v1", "call_probe_v1",
-    "call_witness_v1", "call_batch_v1", "call_today_v1", "call_why_waits_v1", "call_shadow_v1", "call_explain_v1",
+    "call_witness_v1", "call_batch_v1", "call_today_v1", "call_why_waits_v1", "call_shadow_v1",
+    "call_explain_v1", "call_dry_run_v1",
     "call_hours_v1", "call_hours_set_v1",
     "call_why_stopped_v1", "call_pause_v1", "call_resume_v1", "call_cancel_all_v1",
 }  # fmt: skip

@@ -206,7 +206,7 @@ async def test_a_row_that_would_be_dialed_says_so_with_every_step(desk: Desk) ->
     told = await wait(desk.connection, row)
     assert (told["verdict"], told["why"], told["pbx"], told["trunk"]) == ("now", None, "pbx-1", "SIP-TRUNK-1")
     steps = {step["rule"]: step for step in told["steps"]}
-    assert list(steps)[:7] == ["time", "due", "adapter", "user", "campaign", "room", "cancel"]
+    assert list(steps)[:7] == ["time", "due", "adapter", "pause", "room", "cancel", "number"]
     assert {"number", "variables", "answered", "trunk", "person"} < set(steps)
     assert all(step["passed"] for step in steps.values())
     assert steps["adapter"]["words"] == "the PBX pbx-1 is ready"

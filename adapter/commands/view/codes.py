@@ -50,3 +50,12 @@ exit codes:
   5    still going: --timeout is over, or Ctrl-C; the call goes on by itself
   78   the settings are wrong
 """
+
+EXPLAIN_HELP = """\
+exit codes:
+  0    explained
+  1    there is nothing to explain: no such row, call or number, or no row waits
+  2    the command line is wrong
+  4    not explained: Supabase did not answer, or refused
+  78   the settings are wrong
+"""

@@ -4,12 +4,14 @@ from dataclasses import asdict
 from typing import Any
 
 from adapter.commands.view import words
+from adapter.commands.view.plan import Plan
 from adapter.commands.view.problems import notes, problems
 from adapter.commands.view.steps import Story, phase
+from adapter.supabase_io.explanations import Explanation
 from adapter.supabase_io.records import iso
 from adapter.supabase_io.sights import Following, Overview
 
-INSTANTS = frozenset({"now", "since", "due_since", "not_before", "deadline", "lease_until"})
+INSTANTS = frozenset({"now", "since", "due_since", "not_before", "deadline", "lease_until", "at", "until"})
 """Fields of `sights` that are epoch seconds, beside all whose names end in `_at`."""
 
 
@@ -40,6 +42,46 @@ def status_object(seen: Overview, *, full: bool) -> dict[str, Any]:
         for name in ("reason", "last_reason"):
             row[name] = words.text(row[name], full=full) or None
     return out
+
+
+def explain_object(seen: Explanation, *, full: bool) -> dict[str, Any]:
+    """Why a row waits, or somebody was called; phone numbers masked unless `full`."""
+    out: dict[str, Any] = plain(asdict(seen))
+    out["number"] = None if seen.e164 is None else words.number(out["e164"], "", full=full)
+    del out["e164"]
+    for each in (*(row["sight"] for row in out["rows"]), *out["calls"]):
+        each["number"] = words.number(each.pop("e164"), each.pop("phone_number"), full=full)
+    told: dict[str, Any] = _texts(out, full=full)
+    return told
+
+
+def plan_object(found: Plan) -> dict[str, Any]:
+    """What a campaign would do."""
+    return {
+        "rows": found.rows,
+        "complete": found.complete,
+        "dialed": found.dialed,
+        "seconds": found.seconds,
+        "call_seconds": found.call_seconds,
+        "trunks": dict(found.trunks),
+        "groups": [plain(asdict(group)) for group in found.groups.values()],
+        "campaign": None if found.page is None else found.page.campaign_id,
+        "stops": [] if found.page is None else list(found.page.stops),
+        "places": None if found.page is None else found.page.places,
+    }
+
+
+def _texts(value: Any, *, full: bool) -> Any:
+    """All words of it, phone numbers hidden unless `full`."""
+    match value:
+        case dict():
+            return {key: _texts(item, full=full) for key, item in value.items()}
+        case list():
+            return [_texts(item, full=full) for item in value]
+        case str():
+            return words.text(value, full=full)
+        case _:
+            return value
 
 
 def silent_object(problem: str) -> dict[str, Any]:

@@ -10,6 +10,11 @@ def clock(at: float) -> str:
     return time.strftime("%H:%M:%S", time.localtime(at))
 
 
+def stamp(at: float) -> str:
+    """The same with its day and time zone: for what is not of today, or read elsewhere."""
+    return time.strftime("%Y-%m-%d %H:%M:%S %Z", time.localtime(at)).rstrip()
+
+
 def span(seconds: float) -> str:
     """A span for people: two units at most."""
     whole = max(0, int(seconds))

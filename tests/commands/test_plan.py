@@ -1,0 +1,89 @@
+"""What a campaign would do: pages add up, and the tightest limit makes the time."""
+
+from typing import Any
+
+import pytest
+
+from adapter.commands.view.objects import plan_object
+from adapter.commands.view.plan import ASSUMED_SECONDS, Plan, lines
+from adapter.supabase_io.explanations import Group, Page
+from tests.commands.facts import CALL, NOW, OTHER
+
+
+def group(verdict: str, count: int, **more: Any) -> Group:
+    fields: dict[str, Any] = {
+        "rule": None, "why": None, "trunk": "SIP-TRUNK-1" if verdict != "ends" else None, "first": 7, "from_at": NOW,
+        "to_at": NOW,
+    }  # fmt: skip
+    return Group(verdict=verdict, count=count, **{**fields, **more})
+
+
+def page(*groups: Group, **more: Any) -> Page:
+    fields: dict[str, Any] = {
+        "now": NOW, "campaign_id": CALL, "campaign_name": "November", "user_id": OTHER, "user_name": "aminah",
+        "pbx": "office", "stops": (), "places": 10, "calls_per_second": None, "last_calls": 200, "last_seconds": 50.0,
+        "rows": sum(each.count for each in groups), "next": None, "groups": groups,
+    }  # fmt: skip
+    return Page(**{**fields, **more})
+
+
+def plan(*pages: Page) -> Plan:
+    found = Plan()
+    for each in pages:
+        found.add(each)
+    return found
+
+
+def test_pages_add_up() -> None:
+    listed = {"rule": "listed", "why": "it is listed"}
+    found = plan(
+        page(group("now", 150), group("ends", 50, **listed), next={"id": 1}),
+        page(group("now", 20), group("later", 30, from_at=NOW + 60, to_at=NOW + 120, why="closed"), next={"id": 2}),
+        page(
+            group("later", 5, from_at=NOW + 30, to_at=NOW + 90, why="closed", trunk=None),
+            group("ends", 1, first=3, **listed),
+        ),
+    )
+    assert (found.rows, found.dialed, found.complete) == (256, 205, True)
+    assert dict(found.trunks) == {"SIP-TRUNK-1": 200}
+    shown = "\n".join(lines(found))
+    for part in (
+        "Campaign November of aminah: 256 rows wait",
+        "      170  would be dialed now\n",
+        "       35  later, from 2026-11-25",
+        ": closed (as row 7)",
+        "       51  would end without a call: it is listed (as row 3)",
+        "Through    SIP-TRUNK-1: 200 rows",
+        "How long   about 17 min 05 s for one call to each",
+        "10 calls at a time, 50 s each (as the last 200 calls took)",
+    ):
+        assert part in shown, shown
+    told = plan_object(found)
+    assert (told["rows"], told["dialed"], told["trunks"], len(told["groups"])) == (256, 205, {"SIP-TRUNK-1": 200}, 3)
+
+
+def test_what_was_not_read_is_said() -> None:
+    assert "at least 5 rows wait" in "\n".join(lines(plan(page(group("now", 5), next={"id": 1}))))
+    assert list(lines(plan(page()))) == ["Campaign November of aminah: 0 rows wait"]
+    assert "nothing is dialed: its campaign is paused" in "\n".join(
+        lines(plan(page(group("now", 5), stops=("its campaign is paused",))))
+    )
+
+
+@pytest.mark.parametrize(
+    ("more", "seconds"),
+    [
+        ({"places": 10}, 500.0),
+        ({"places": 1}, 5000.0),
+        ({"places": 100, "calls_per_second": 1.0}, 150.0),
+        ({"places": None, "calls_per_second": 1.0}, 150.0),
+        ({"places": None}, None),
+        ({"places": 10, "last_seconds": None}, 10 * ASSUMED_SECONDS),
+    ],
+)
+def test_the_tightest_limit_counts(more: dict[str, Any], seconds: float | None) -> None:
+    found = plan(page(group("now", 100), **more))
+    assert found.seconds == seconds
+    shown = "\n".join(lines(found))
+    assert ("not known" in shown) is (seconds is None)
+    assert ("assumed" in shown) is (more.get("last_seconds", 1) is None)
