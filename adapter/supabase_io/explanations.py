@@ -5,7 +5,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from adapter.supabase_io import records, sights
-from adapter.supabase_io.sights import Sight, printable
+from adapter.supabase_io.records import printable
+from adapter.supabase_io.sights import Sight
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
