@@ -14,15 +14,7 @@ from adapter.core.call import AI_FAILED_WITHIN
 from adapter.core.model import NumberStyle
 from adapter.core.numbers import trunk_form
 from adapter.core.originate import build
-from adapter.core.policy import (
-    AI_FAILURES,
-    AI_PROBE_SECONDS,
-    AI_QUICK,
-    AI_WINDOW,
-    TRUNK_PROBE_SECONDS,
-    TRUNK_SILENT,
-    TrunkBreaker,
-)
+from adapter.core.policy import AI_FAILURES, AI_PROBE_SECONDS, AI_QUICK, AI_WINDOW
 from adapter.doctor.pbx import box, user
 from adapter.exits import EXIT_BUSY, EXIT_CONFIG
 from adapter.pbx.rights import NEEDED, RISKY
@@ -198,18 +190,22 @@ class TestAi:
 
 
 class TestTrunk:
-    """trunk.md against settings and core/policy.py."""
+    """trunk.md against settings and the rule in the database."""
 
     TEXT = " ".join(page("trunk.md").split())
 
     def test_when_it_stops_calling(self) -> None:
-        assert f"After {TRUNK_SILENT} calls in a row of which none rang" in self.TEXT
+        (migration,) = (ROOT / "supabase" / "migrations").glob("*_call_trunks.sql")
+        rule = migration.read_text(encoding="utf-8")
+        assert "After 20 calls in a row of which none rang" in self.TEXT
+        assert "v_silent constant integer := 20;" in rule
         assert "one call in five minutes" in self.TEXT
-        assert TRUNK_PROBE_SECONDS == 300
-        breaker = TrunkBreaker(silent=TRUNK_SILENT)
-        quoted = re.findall(r"`([^`]+ neither rang nor were answered: ask the carrier)`", self.TEXT)
+        assert "v_every constant interval := '300 seconds';" in rule
+        assert "Five failures of ten" in self.TEXT
+        assert "v_failures constant integer := 5;" in rule
+        quoted = re.findall(r"`([^`]+ neither rang nor were answered; ask the carrier)`", self.TEXT)
         assert quoted
-        assert all(words_ in (breaker.problem or "") for words_ in quoted)
+        assert all(words_ in rule for words_ in quoted)
 
     def test_ports_are_enough_for_the_calls(self) -> None:
         for calls, *ranges in rows(page("trunk.md"), "calls at once", "AI is a program", "AI is a SIP client"):

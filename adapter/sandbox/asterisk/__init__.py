@@ -10,10 +10,11 @@ downloads anything: `scripts/asterisk install` comes first. The README in this f
 
 from adapter.sandbox.asterisk.install import AsteriskMissing
 from adapter.sandbox.asterisk.instance import AsteriskFailed
-from adapter.sandbox.asterisk.pbx import TRUNK, TRUNK_DOWN, TRUNK_NO_CONTACT, TRUNK_SILENT, Ports, RealPbx
+from adapter.sandbox.asterisk.pbx import SECOND_TRUNK, TRUNK, TRUNK_DOWN, TRUNK_NO_CONTACT, TRUNK_SILENT, Ports, RealPbx
 from adapter.sandbox.asterisk.witness import Invite
 
 __all__ = [
+    "SECOND_TRUNK",
     "TRUNK",
     "TRUNK_DOWN",
     "TRUNK_NO_CONTACT",

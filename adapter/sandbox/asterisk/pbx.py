@@ -28,6 +28,9 @@ TRUNK_NO_CONTACT = "SIP-TRUNK-5A0D0003"
 TRUNK_SILENT = "SIP-TRUNK-5A0D0004"
 """Not qualified, and every packet is swallowed: nothing happens until a timer runs out (32 s, or the ring limit)."""
 
+SECOND_TRUNK = "SIP-TRUNK-5A0D0005"
+"""Another provider at the same carrier, as for its second proxy."""
+
 AI_EXTENSION = "999"
 
 QUALIFY_SECONDS = 2
@@ -232,6 +235,7 @@ class RealPbx:
                 "TRUNK_DOWN": TRUNK_DOWN,
                 "TRUNK_NO_CONTACT": TRUNK_NO_CONTACT,
                 "TRUNK_SILENT": TRUNK_SILENT,
+                "SECOND_TRUNK": SECOND_TRUNK,
                 "CARRIER_SIP_PORT": str(self.ports.carrier_sip),
                 "SILENT_SIP_PORT": str(silent_port),
                 "QUALIFY_SECONDS": str(QUALIFY_SECONDS),

@@ -6,7 +6,7 @@ order and timing of the events are held against recordings of a real Asterisk 22
 """
 
 from adapter.sandbox.mikopbx.call import Invite
-from adapter.sandbox.mikopbx.pbx import SimulatedPbx, TrunkState
+from adapter.sandbox.mikopbx.pbx import SECOND_TRUNK, SimulatedPbx, TrunkState
 from adapter.sandbox.mikopbx.wire import Action
 
-__all__ = ["Action", "Invite", "SimulatedPbx", "TrunkState"]
+__all__ = ["SECOND_TRUNK", "Action", "Invite", "SimulatedPbx", "TrunkState"]

@@ -67,6 +67,9 @@ class Invite:
     call_id: str
     scenario: str
     started: float
+    trunk: str = ""
+    """Provider through which it went; empty: a route chose the first."""
+
     rang: float | None = None
     """A 180 or 183 went back."""
 

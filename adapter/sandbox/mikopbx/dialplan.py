@@ -99,7 +99,8 @@ def _dialplan_exists(pbx: "SimulatedPbx", arguments: list[str]) -> str:
 
 def _endpoint(pbx: "SimulatedPbx", arguments: list[str]) -> str:
     name, option = [*arguments, ""][:2]
-    if name != pbx.trunk or not pbx.trunk_state.known:
+    state = pbx.trunks.get(name)
+    if state is None or not state.known:
         return ""
     options = {
         "aors": name,
@@ -117,29 +118,34 @@ def _endpoint(pbx: "SimulatedPbx", arguments: list[str]) -> str:
 
 def _aor(pbx: "SimulatedPbx", arguments: list[str]) -> str:
     name, option = [*arguments, ""][:2]
-    if name != pbx.trunk or not pbx.trunk_state.known:
+    state = pbx.trunks.get(name)
+    if state is None or not state.known:
         return ""
     options = {
-        "contact": contact_of(name) if pbx.trunk_state.contact else "",
+        "contact": contact_of(name) if state.contact else "",
         "max_contacts": "1",
-        "qualify_frequency": QUALIFY_SECONDS if pbx.trunk_state.watched else "0",
+        "qualify_frequency": QUALIFY_SECONDS if state.watched else "0",
     }
     return options.get(option, "")
 
 
 def _contact(pbx: "SimulatedPbx", arguments: list[str]) -> str:
     name, option = [*arguments, ""][:2]
-    if name != contact_of(pbx.trunk) or not pbx.trunk_state.contact:
+    trunk = name.partition("@@")[0]
+    state = pbx.trunks.get(trunk)
+    if state is None or name != contact_of(trunk) or not state.contact:
         return ""
-    return {"status": pbx.trunk_state.contact, "aor": pbx.trunk}.get(option, "")
+    return {"status": state.contact, "aor": trunk}.get(option, "")
 
 
 def _device_state(pbx: "SimulatedPbx", arguments: list[str]) -> str:
-    if arguments[0] != f"PJSIP/{pbx.trunk}":
+    trunk = arguments[0].removeprefix("PJSIP/")
+    state = pbx.trunks.get(trunk)
+    if state is None:
         return "INVALID"
-    if pbx.trunk_state.device != "NOT_INUSE":
-        return pbx.trunk_state.device
-    states = {call.leg.state for call in pbx.live.values()}
+    if state.device != "NOT_INUSE":
+        return state.device
+    states = {call.leg.state for call in pbx.live.values() if call.leg.name.startswith(f"PJSIP/{trunk}-")}
     if 6 in states:
         return "RINGINUSE" if 5 in states else "INUSE"
     return "RINGING" if 5 in states else "NOT_INUSE"

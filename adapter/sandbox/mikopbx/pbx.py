@@ -32,6 +32,10 @@ SHUTDOWN_SECONDS = 1.1
 """Between the last Hangup and the event Shutdown."""
 
 UNKNOWN_NUMBER = scenarios.BY_CODE["50"]
+FAILS = scenarios.BY_CODE["70"]
+
+SECOND_TRUNK = "SIP-TRUNK-5A0D0005"
+"""Another provider, as for the second proxy of the same carrier: the same callees are behind it."""
 """A number that is not of the plan does not exist at this carrier either."""
 
 
@@ -82,7 +86,12 @@ class SimulatedPbx:
         self.speed = speed
         self.read = frozenset(read)
         self.write = frozenset(write)
-        self.trunk_state = TrunkState.UP
+        self.trunks = {trunk: TrunkState.UP, SECOND_TRUNK: TrunkState.UP}
+        """Each provider, and how it is."""
+
+        self.failing: set[str] = set()
+        """Providers whose carrier gives a 503 to every call, whoever is called."""
+
         self.applications = {AI_EXTENSION}
         self.routes = list(ROUTES)
         """Outgoing routes: a pattern each, in order, all through the one trunk."""
@@ -120,6 +129,15 @@ class SimulatedPbx:
         self._ids = 0
         self._legs = 0
         self._pairs = 0
+
+    @property
+    def trunk_state(self) -> TrunkState:
+        """How the first provider is."""
+        return self.trunks[self.trunk]
+
+    @trunk_state.setter
+    def trunk_state(self, state: TrunkState) -> None:
+        self.trunks[self.trunk] = state
 
     @classmethod
     @asynccontextmanager
@@ -252,7 +270,7 @@ class SimulatedPbx:
             return self._originate_by_route(order)
         if technology == "Local" and not holder and not dialplan.exists(self, trunk, order.number, "1"):
             return self._originate_into_nowhere(order)
-        if technology != "PJSIP" or trunk != self.trunk or not self.trunk_state.dials or holder:
+        if technology != "PJSIP" or trunk not in self.trunks or not self.trunks[trunk].dials or holder:
             failed: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
             self._spawn(self._refuse(order, holder or order.call_id or NOBODY, failed))
             return failed
@@ -264,8 +282,10 @@ class SimulatedPbx:
             exten="s",
             born=time.time(),
         )
-        scenario = scenarios.scenario_of(order.number) or UNKNOWN_NUMBER
-        invite = Invite(number=order.number, call_id=leg.uniqueid, scenario=scenario.code, started=leg.born)
+        scenario = FAILS if trunk in self.failing else scenarios.scenario_of(order.number) or UNKNOWN_NUMBER
+        invite = Invite(
+            number=order.number, call_id=leg.uniqueid, scenario=scenario.code, started=leg.born, trunk=trunk
+        )
         call = Call(self, order, leg, scenario, invite)
         self.live[leg.uniqueid] = call
         self._idle.clear()
