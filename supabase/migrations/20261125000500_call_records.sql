@@ -102,6 +102,7 @@ as $$
 declare
   v_rule public.call_outcomes;
   v_spends boolean;
+  v_next record;
   v_again_at timestamptz;
   v_opening timestamptz;
   v_expires_at timestamptz := p_row.expires_at;
@@ -114,12 +115,14 @@ begin
     or (p_outcome = 'canceled' and (p_row.ringing_at is not null or p_row.answered_at is not null));
   if v_spends then
     p_row.attempts := p_row.attempts + 1;
+    p_row.spent := p_row.spent || jsonb_build_object(p_outcome, coalesce((p_row.spent ->> p_outcome)::integer, 0) + 1);
   else
     v_faults := v_faults + 1;
     p_row.faults := p_row.faults || jsonb_build_object(p_outcome, v_faults);
   end if;
 
   if not p_row.cancel_requested and not public.call_campaign_gone(p_row.campaign_id) then
+    select * into v_next from public.call_retry_next(p_row, p_outcome);
     if v_rule.retried <> 'never' and public.call_fails_over(p_row, p_outcome) then
       -- At once, in its old place before all that wait; what is counted is that no trunk could begin it.
       v_again_at := least(p_row.not_before, p_now);
@@ -127,14 +130,13 @@ begin
       p_row.faults := v_faults_before || jsonb_build_object(
         'failover', coalesce((v_faults_before ->> 'failover')::integer, 0) + 1
       );
-    elsif v_rule.retried = 'policy' and p_row.attempts < p_row.max_attempts
-      and not public.call_number_answered(p_row.campaign_id, p_row.e164) then
-      v_again_at := public.call_hours_after(p_row, p_now + make_interval(secs => p_row.retry_seconds));
+    elsif v_next.why is null and v_next.person then
+      v_again_at := public.call_hours_after(p_row, p_now + make_interval(secs => v_next.seconds));
       if not p_row.expires_fixed then
         v_expires_at := least(v_again_at + interval '24 hours', p_row.created_at + interval '30 days');
       end if;
-    elsif v_rule.retried = 'own_bound' and v_faults < v_rule.bound then
-      v_again_at := p_now + make_interval(secs => v_rule.delay_seconds);
+    elsif v_next.why is null then
+      v_again_at := p_now + make_interval(secs => v_next.seconds);
       -- Its clock runs on, but for the hours in which nobody may be called.
       v_opening := public.call_hours_after(p_row, v_again_at);
       if v_opening > v_again_at and not p_row.expires_fixed then
@@ -157,7 +159,8 @@ begin
     update public.call_queue
     set status = 'queued', outcome = null, ended_reason = null, not_before = v_again_at, expires_at = v_expires_at,
       clock_at = p_row.clock_at,
-      attempts = p_row.attempts, faults = p_row.faults, last_outcome = p_outcome, last_reason = p_reason,
+      attempts = p_row.attempts, spent = p_row.spent, faults = p_row.faults, last_outcome = p_outcome,
+      last_reason = p_reason,
       trunks_tried = v_tried, call_facts = p_facts, claim_id = null, deadline = null, settle_at = null,
       originated_at = p_row.originated_at, ringing_at = p_row.ringing_at, answered_at = p_row.answered_at,
       ended_at = p_row.ended_at, updated_at = p_now
@@ -165,8 +168,8 @@ begin
   else
     update public.call_queue
     set status = 'done', outcome = p_outcome, ended_reason = p_reason,
-      attempts = p_row.attempts, faults = p_row.faults, last_outcome = p_outcome, last_reason = p_reason,
-      call_facts = p_facts, deadline = null, settle_at = null,
+      attempts = p_row.attempts, spent = p_row.spent, faults = p_row.faults, last_outcome = p_outcome,
+      last_reason = p_reason, call_facts = p_facts, deadline = null, settle_at = null,
       originated_at = p_row.originated_at, ringing_at = p_row.ringing_at, answered_at = p_row.answered_at,
       ended_at = coalesce(p_row.ended_at, p_now), updated_at = p_now
     where id = p_row.id;
@@ -278,8 +281,8 @@ begin
     where id = p_row.id;
   elsif p_row.status = 'canceled' then
     update public.call_queue
-    set attempts = p_row.attempts, last_outcome = v_end.outcome, last_reason = v_end.reason, call_facts = v_end.facts,
-      updated_at = p_now
+    set attempts = p_row.attempts, spent = p_row.spent, last_outcome = v_end.outcome, last_reason = v_end.reason,
+      call_facts = v_end.facts, updated_at = p_now
     where id = p_row.id;
   else
     perform public.call_settle(p_row, v_end.outcome, v_end.reason, v_end.facts, p_now);
@@ -518,6 +521,8 @@ begin
   if v_known = 'unknown' then
     -- Evidence at last: what followed from not knowing is taken back first, a queued retry included.
     v_row.attempts := greatest(v_row.attempts - 1, 0);
+    v_row.spent := v_row.spent
+      || jsonb_build_object('unknown', greatest(coalesce((v_row.spent ->> 'unknown')::integer, 0) - 1, 0));
   end if;
   v_facts := v_facts || jsonb_build_object('attempt', (v_row.attempts + 1)::text);
   v_row.originated_at := coalesce(v_originated, v_row.originated_at);

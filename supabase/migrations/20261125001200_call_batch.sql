@@ -670,23 +670,23 @@ begin
       -- Without a wish of the request the owner's defaults hold, asked once for all rows; without those the queue's.
       if v_retry -> 'enabled' = 'true' then
         select public.call_batch_whole(v_retry -> 'max_attempts') as more,
-          60 * public.call_batch_whole(v_retry -> 'interval_minutes') as seconds
+          60 * public.call_batch_whole(v_retry -> 'interval_minutes') as seconds, null::text as said_by
         into v_again;
       elsif pg_catalog.to_regprocedure('public.call_retry_of(uuid,uuid)') is not null then
-        select r.more, r.seconds into v_again
+        select r.more, r.seconds, r.said_by into v_again
         from public.call_retry_of(v_user, case when v_fresh > 0 then v_campaign else v_given end) r;
       else
-        select null::integer as more, null::integer as seconds into v_again;
+        select null::integer as more, null::integer as seconds, null::text as said_by into v_again;
       end if;
 
       with added as (
         insert into public.call_queue (
           user_id, phone_number, customer_name, campaign_id, contact_id, prompt_id, idsale, max_attempts, retry_seconds,
-          metadata
+          attempts_from, wait_from, metadata
         )
         select v_user, w.raw, coalesce(w.name, left(public.call_batch_text(p_request -> 'customer_name'), 1000)),
           case when v_fresh > 0 then v_campaign else v_given end, w.contact, v_prompt, nullif(w.idsale, ''),
-          1 + v_again.more, v_again.seconds,
+          1 + v_again.more, v_again.seconds, v_again.said_by, v_again.said_by,
           jsonb_build_object('batch_id', v_id::text)
         from unnest(v_new.raws, v_names, v_contacts, v_new.idsales) with ordinality w (raw, name, contact, idsale, place)
         order by w.place

@@ -18,7 +18,7 @@ select set_eq(
   array[
     'call_adapters', 'call_arrivals', 'call_batches', 'call_bell', 'call_campaign_news', 'call_campaigns_gone',
     'call_charges', 'call_dials', 'call_lanes', 'call_limits', 'call_outcomes', 'call_pauses', 'call_pbx', 'call_queue', 'call_regions',
-    'call_retries', 'call_settings', 'call_stops', 'call_tenants', 'call_trunk_health', 'call_trunks',
+    'call_retries', 'call_retry_rules', 'call_settings', 'call_stops', 'call_tenants', 'call_trunk_health', 'call_trunks',
     'call_campaign_dates', 'call_hours', 'call_user_zones', 'call_zones'
   ],
   'our tables'

@@ -18,6 +18,7 @@ insert into ours values
   ('call_charges', 'table'),
   ('call_dials', 'table'),
   ('call_hours', 'table'),
+  ('call_retry_rules', 'table'),
   ('call_lanes', 'table'),
   ('call_limits', 'table'),
   ('call_outcomes', 'table'),

@@ -21,7 +21,7 @@ from adapter.sandbox.postgres import Postgres
 from adapter.supabase_io import replies
 from adapter.supabase_io.database import Registered, SyncReply, SyncRequest
 from tests.simulation.store import Refused, Store
-from tests.simulation.store_tables import Adapter, Health, Log, Pbx, Row, Trunk, Turn
+from tests.simulation.store_tables import Adapter, Health, Log, Pbx, RetryRule, Row, Trunk, Turn
 from tests.support.db import installation
 
 Connection: TypeAlias = "asyncpg.Connection[asyncpg.Record]"
@@ -39,7 +39,7 @@ _RESET = """
 truncate public.call_queue, public.call_logs, public.call_tenants, public.call_lanes, public.call_arrivals,
   public.call_pauses, public.call_adapters, public.call_pbx, public.call_dials,
   public.call_trunks, public.call_trunk_health, public.call_limits,
-  public.call_hours, public.call_campaign_dates, public.call_user_zones restart identity;
+  public.call_hours, public.call_campaign_dates, public.call_user_zones, public.call_retry_rules restart identity;
 alter sequence public.call_claim_number restart;
 alter sequence public.call_turn restart;
 update public.call_bell set rung_at = '-infinity';
@@ -269,6 +269,13 @@ class ClockedPostgres:
         await self._run("delete from public.call_user_zones where user_id = $1", user)
         if zone is not None:
             await self._run("insert into public.call_user_zones values ($1, $2)", user, zone)
+
+    async def retry(self, scope: str, of: str | None, outcome: str, said: RetryRule | None, now: float) -> None:
+        """As `Store.retry`."""
+        await self.at(now)
+        calls, delays, spread = said or (None, None, None)
+        query = "select public.call_retry_set_v1($1, $2, $3, $4, $5, $6)"
+        await self._run(query, scope, of, outcome, calls, delays, spread)
 
     async def forget_turns(self, user: str, now: float) -> int:
         """As `Store.forget_turns`."""

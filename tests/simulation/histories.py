@@ -26,7 +26,7 @@ from adapter.core.model import (
 from adapter.supabase_io.database import SyncRequest
 from adapter.supabase_io.records import encode
 from tests.simulation.store import Row, Store
-from tests.simulation.store_tables import NO_LANE
+from tests.simulation.store_tables import NO_LANE, RetryRule
 
 START = 1_800_000_000.0
 USERS = tuple(f"00000000-0000-4000-8000-0000000000a{last}" for last in range(3))
@@ -47,6 +47,10 @@ ZONES = ("Asia/Kuala_Lumpur", "America/New_York", "Australia/Lord_Howe")
 LOG_WORDS = ("answered", "no_answered", "no_answer", "voicemail", "failed")
 OUTCOMES = (*Outcome, Outcome.ANSWERED, Outcome.UNKNOWN, Outcome.NO_ANSWER)
 OWN_BOUND = (Outcome.REJECTED, Outcome.CONGESTION, Outcome.TRUNK_UNAVAILABLE, Outcome.PBX_ERROR)
+RETRIED = (
+    "no_answer", "busy", "declined", "voicemail", "no_reply", "rejected", "congestion", "trunk_unavailable",
+    "pbx_error", "unknown", "carrier", "us",
+)  # fmt: skip
 HANDLER_WORDS = ("completed", "ended", "voicemail", "no-answer", "in-progress", "failed", "busy")
 
 
@@ -98,6 +102,10 @@ class History:
         self._timed = self._clockwork.random() < 0.3
         """Are there calling hours? Drawn apart, so that histories without them are what they are."""
 
+        self._insisting = Random(f"{seed} retries")
+        self._insists = self._insisting.random() < 0.4
+        """Are there rules of retrying? Drawn apart as well."""
+
         self._releases = self._random.choice((0.15, 0.15, 0.5))
         self._heard = self._desks
         self._alone = False
@@ -126,6 +134,8 @@ class History:
             yield self._trunk()
         for _ in range(self._clockwork.randint(1, 3) if self._timed else 0):
             yield self._hours()
+        for _ in range(self._insisting.randint(2, 6) if self._insists else 0):
+            yield self._retry()
         for _ in range(self._random.randint(2, 8)):
             yield self._insert()
         for serial in range(count):
@@ -160,8 +170,22 @@ class History:
                 self._witness,
                 self._trunk,
                 self._hours,
+                self._retry,
             ),
-            (8, 4, 2, 6, 1, 1, 3, 0.5, 4, 3 if self._many_trunks else 0, 5 if self._timed else 0),
+            (
+                8,
+                4,
+                2,
+                6,
+                1,
+                1,
+                3,
+                0.5,
+                4,
+                3 if self._many_trunks else 0,
+                5 if self._timed else 0,
+                4 if self._insists else 0,
+            ),
         )[0]
         return draw()
 
@@ -283,6 +307,24 @@ class History:
         ))  # fmt: skip
         windows = [self._window() for _ in range(dice.choice((0, 1, 1, 2)))]
         return Step(name="hours", arguments={"scope": scope, "of": of, "windows": windows, "now": self._now})
+
+    def _retry(self) -> Step:
+        """What follows after an outcome, of any scope."""
+        dice = self._insisting
+        scope, of = dice.choice((
+            ("default", None), ("user", dice.choice(self._users)), ("campaign", dice.choice(CAMPAIGNS[2:])),
+        ))  # fmt: skip
+        outcome = self._mood if self._mood in RETRIED and dice.random() < 0.5 else dice.choice(RETRIED)
+        calls, delays, spread = dice.choice((None, 0, 1, 2, 9)), dice.choice((None, (20,), (5, 60, 20))), None
+        if outcome in {"carrier", "us"}:
+            delays = None
+        else:
+            delays = (3600, 7200) if outcome == "unknown" and delays else delays
+            spread = dice.choice((None, 0, 50, 100))
+        said = None if calls is delays is spread is None else RetryRule(calls, delays, spread)
+        return Step(
+            name="retry", arguments={"scope": scope, "of": of, "outcome": outcome, "said": said, "now": self._now}
+        )
 
     def _window(self) -> Window:
         dice = self._clockwork

@@ -14,7 +14,19 @@ from adapter.core.hours import Window
 from adapter.core.model import ClaimedRow, OpenCall
 from adapter.supabase_io.database import Registered, SyncReply, SyncRequest
 from tests.simulation import store_claim, store_records
-from tests.simulation.store_tables import LIVE, REGION, Adapter, Log, Pbx, Refused, Row, Tables, Trunk
+from tests.simulation.store_tables import (
+    LIVE,
+    NO_LANE,
+    REGION,
+    Adapter,
+    Log,
+    Pbx,
+    Refused,
+    RetryRule,
+    Row,
+    Tables,
+    Trunk,
+)
 
 __all__ = ["Log", "Refused", "Row", "Store"]
 
@@ -159,6 +171,12 @@ class Store:
         self._tables.user_zones.pop(user, None)
         if zone is not None:
             self._tables.user_zones[user] = zone
+
+    def retry(self, scope: str, of: str | None, outcome: str, said: RetryRule | None, now: float) -> None:
+        """A person sets what follows after an outcome, or (None) takes it away."""
+        self._tables.retries.pop((scope, of or NO_LANE, outcome), None)
+        if said is not None:
+            self._tables.retries[scope, of or NO_LANE, outcome] = said
 
     def forget_turns(self, user: str, now: float) -> int:
         """The turn tables lose a user: the sweep has to find his rows again. Returns how many lanes went."""

@@ -6,7 +6,7 @@ from datetime import datetime
 from typing import Any, NamedTuple
 from uuid import UUID
 
-from tests.simulation import store_hours, store_trunks
+from tests.simulation import store_hours, store_retries, store_trunks
 from tests.simulation.store_tables import (
     DAY,
     LIVE,
@@ -98,9 +98,12 @@ def settle(tables: Tables, row: Row, ended: tuple[str, str, dict[str, Any]], now
     outcome, reason, facts = ended
     rule = RULES[outcome]
     spends = rule.spends or (outcome == "canceled" and (row.ringing_at is not None or row.answered_at is not None))
-    attempts, faults = row.attempts + spends, dict(row.faults)
-    if not spends:
-        faults[outcome] = faults.get(outcome, 0) + 1
+    attempts, spent, faults = row.attempts + spends, dict(row.spent), dict(row.faults)
+    counted = spent if spends else faults
+    counted[outcome] = counted.get(outcome, 0) + 1
+    again = store_retries.following(
+        tables, changed(row, {"attempts": attempts, "spent": spent, "faults": faults}), outcome
+    )
     again_at, expires_at, clock_at = math.inf, row.expires_at, row.clock_at
     tried: list[str] = []
     if row.cancel_requested:
@@ -109,19 +112,20 @@ def settle(tables: Tables, row: Row, ended: tuple[str, str, dict[str, Any]], now
         again_at = min(row.not_before, now)
         tried = [*row.trunks_tried, str(row.dialed_trunk)]
         faults = {**row.faults, "failover": row.faults.get("failover", 0) + 1}
-    elif rule.retried == "policy" and attempts < row.max_attempts and not number_answered(tables, row):
-        again_at = store_hours.after(tables, row, now + row.retry_seconds)
+    elif again.seconds is not None and again.person and not number_answered(tables, row):
+        again_at = store_hours.after(tables, row, now + again.seconds)
         if not row.expires_fixed:
             expires_at = min(again_at + DAY, row.created_at + MONTH)
-    elif rule.retried == "own_bound" and faults.get(outcome, 0) < rule.bound:
-        again_at = store_hours.after(tables, row, now + rule.delay)
-        if again_at > now + rule.delay and not row.expires_fixed:
-            expires_at = min(expires_at + (again_at - now - rule.delay), row.created_at + MONTH)
+    elif again.seconds is not None and not again.person:
+        soon = now + again.seconds
+        again_at = store_hours.after(tables, row, soon)
+        if again_at > soon and not row.expires_fixed:
+            expires_at = min(expires_at + (again_at - soon), row.created_at + MONTH)
             clock_at = max(again_at, again_at if row.clock_at is None else row.clock_at)
     changes = {
-        "attempts": attempts, "faults": faults, "last_outcome": outcome, "last_reason": reason, "call_facts": facts,
-        "deadline": None, "settle_at": None, "originated_at": row.originated_at, "ringing_at": row.ringing_at,
-        "answered_at": row.answered_at, "ended_at": row.ended_at, "updated_at": now,
+        "attempts": attempts, "spent": spent, "faults": faults, "last_outcome": outcome, "last_reason": reason,
+        "call_facts": facts, "deadline": None, "settle_at": None, "originated_at": row.originated_at,
+        "ringing_at": row.ringing_at, "answered_at": row.answered_at, "ended_at": row.ended_at, "updated_at": now,
     }  # fmt: skip
     if again_at < expires_at:
         if not spends:
@@ -187,8 +191,8 @@ def end(tables: Tables, row: Row, ended: Ended, now: float) -> None:
         }  # fmt: skip
         tables.update(row, now, changes, at_work=True)
     elif row.status == "canceled":
-        changes = {"attempts": row.attempts, "last_outcome": told[0], "last_reason": told[1], "call_facts": told[2]}
-        tables.update(row, now, {**changes, "updated_at": now}, at_work=True)
+        changes = {"attempts": row.attempts, "spent": row.spent, "last_outcome": told[0], "last_reason": told[1]}
+        tables.update(row, now, {**changes, "call_facts": told[2], "updated_at": now}, at_work=True)
     else:
         settle(tables, row, told, now)
 
@@ -326,12 +330,15 @@ def _outcome(tables: Tables, told: Told, now: float) -> str | None:
         return None
     if known is not None and (known != "unknown" or outcome == "unknown"):
         return None
-    attempts = max(row.attempts - 1, 0) if known == "unknown" else row.attempts
+    attempts, spent = row.attempts, row.spent
+    if known == "unknown":
+        attempts, spent = max(attempts - 1, 0), {**spent, "unknown": max(spent.get("unknown", 0) - 1, 0)}
     facts["attempt"] = str(attempts + 1)
     row = changed(
         row,
         {
             "attempts": attempts,
+            "spent": spent,
             "originated_at": _first(originated, row.originated_at),
             "ringing_at": _first(ringing, row.ringing_at),
             "answered_at": _first(answered, row.answered_at),

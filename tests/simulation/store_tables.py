@@ -91,7 +91,10 @@ class Row:
     expires_fixed: bool = False
     max_attempts: int = 1
     retry_seconds: int = 1800
+    attempts_from: str | None = None
+    wait_from: str | None = None
     attempts: int = 0
+    spent: dict[str, int] = field(default_factory=dict)
     faults: dict[str, int] = field(default_factory=dict)
     cancel_requested: bool = False
     cancel_reason: str | None = None
@@ -143,7 +146,7 @@ class Row:
 _SET_BY_US = (
     "call_id", "claim_number", "claim_id", "adapter", "incarnation", "pbx", "pbx_boot", "claimed_at", "originated_at",
     "ringing_at", "answered_at", "deadline", "settle_at", "clock_at", "call_facts", "last_outcome", "last_reason",
-    "wait_reason", "zones", "dialed_trunk", "way", "trunks_tried",
+    "wait_reason", "zones", "dialed_trunk", "way", "trunks_tried", "attempts_from", "wait_from", "spent",
 )  # fmt: skip
 """Columns that an insert cannot set."""
 
@@ -247,6 +250,14 @@ class Health:
     probed_at: float | None = None
 
 
+class RetryRule(NamedTuple):
+    """A row of `call_retry_rules`."""
+
+    calls: int | None
+    delays: tuple[int, ...] | None
+    spread: int | None
+
+
 class Number(NamedTuple):
     """What `call_number_v1` says."""
 
@@ -348,6 +359,9 @@ class Tables:
         """`call_campaign_dates`."""
 
         self.user_zones: dict[str, str] = {}
+        self.retries: dict[tuple[str, str, str], RetryRule] = {}
+        """`call_retry_rules` by scope, its id and the outcome."""
+
         self.adapters: dict[str, Adapter] = {}
         self.pbxs: dict[str, Pbx] = {}
         self.trunks: dict[tuple[str, str], Trunk] = {}
@@ -361,7 +375,19 @@ class Tables:
         self.repair: tuple[str, str] | None = None
         self.repaired_at = -math.inf
 
-    _PLAIN = ("rows", "logs", "open", "by_call", "arrivals", "pauses", "hours", "dates", "user_zones", "limits")
+    _PLAIN = (
+        "rows",
+        "logs",
+        "open",
+        "by_call",
+        "arrivals",
+        "pauses",
+        "hours",
+        "dates",
+        "user_zones",
+        "limits",
+        "retries",
+    )
     _DEEP = ("tenants", "lanes", "adapters", "pbxs", "trunks", "health")
     _SINGLE = ("last_row", "last_claim", "last_turn", "repair", "repaired_at", "max_calls", "trunks_version")
 
@@ -427,6 +453,8 @@ class Tables:
             "not_before": not_before,
             "expires_at": given.get("expires_at", fallback),
             "expires_fixed": "expires_at" in given,
+            "attempts_from": None if "max_attempts" in given else "nothing",
+            "wait_from": None if "retry_seconds" in given else "nothing",
             "attempts": 0,
             "faults": {},
         }

@@ -135,6 +135,11 @@ def _count(store: Store, step: Step, reply: Any, seen: Counter[str]) -> None:
             seen[f"{row.status} {row.outcome}"] += 1
             seen["not heard of"] += "not heard of" in (row.last_reason or "")
             seen["released"] += "released" in row.faults
+            again = row.status == "queued"
+            seen[f"{row.last_outcome}, tried again"] += again
+            seen["more of one outcome than the row has tries"] += (
+                again and max(row.spent.values(), default=0) >= row.max_attempts
+            )
             seen["held"] += row.settle_at is not None
             seen["tried again"] += row.status == "queued" and row.last_outcome is not None
             told = row.wait_reason or row.ended_reason or ""
@@ -209,7 +214,8 @@ NEEDED = (
     "note: call is not its rows were deleted",
     "hours", "dates", "user_zone", "outside its calling hours", "its calling hours do not open", "callee_zone",
     "trunk", "drop_trunk", "forgive", "limit", "failed over", "by a trunk of the table", "a trunk cools down",
-    "a trunk is stopped", "put off: another call",
+    "a trunk is stopped", "put off: another call", "retry", "declined, tried again", "unknown, tried again",
+    "more of one outcome than the row has tries",
 )  # fmt: skip
 
 

@@ -14,7 +14,7 @@ TABLES = (
     "call_campaign_news", "call_pauses", "call_campaigns_gone", "call_retries", "call_charges",
     "call_dials", "call_trunks", "call_trunk_health", "call_limits",
     "call_hours", "call_campaign_dates", "call_user_zones", "call_zones",
-    "call_stops",
+    "call_stops", "call_retry_rules",
 )  # fmt: skip
 VIEWS = ("calls_live", "calls_today", "queue_overview", "queue_problems")
 SEQUENCES = (
@@ -28,6 +28,7 @@ PUBLIC_FUNCTIONS = {
     "call_witness_v1", "call_batch_v1", "call_today_v1", "call_why_waits_v1", "call_shadow_v1",
     "call_explain_v1", "call_dry_run_v1",
     "call_hours_v1", "call_hours_set_v1",
+    "call_retry_v1", "call_retry_set_v1",
     "call_why_stopped_v1", "call_pause_v1", "call_resume_v1", "call_cancel_all_v1",
 }  # fmt: skip
 BROWSER_FUNCTIONS = {"campaigns"}
