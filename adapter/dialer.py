@@ -136,15 +136,22 @@ class Dialer:
                         await self._some.wait()
 
     def _due(self) -> tuple[float, str] | None:
-        """In how many seconds the next row has its turn, and of which trunk it is; the oldest claim of those due."""
+        """In how many seconds the next row has its turn, and of which trunk it is; the oldest claim of those due.
+
+        A row that has grown too old goes back then, and waits for no turn to do so.
+        """
         turns = [
-            (max(0.0, self._pacer.until(trunk)), rows[0].since, trunk) for trunk, rows in self._waiting.items() if rows
+            (min(self._pacer.until(trunk), self._left(rows[0])), rows[0].since, trunk)
+            for trunk, rows in self._waiting.items()
+            if rows
         ]
         return next(((wait, trunk) for wait, _, trunk in sorted(turns)), None)
 
     def _take_in_hand(self, group: asyncio.TaskGroup, trunk: str) -> None:
-        self._pacer.take(trunk)
-        task = group.create_task(self._dial(self._waiting[trunk].popleft()))
+        taken = self._waiting[trunk].popleft()
+        if self._left(taken) > 0:
+            self._pacer.take(trunk)
+        task = group.create_task(self._dial(taken))
         self._sending.add(task)
         task.add_done_callback(self._sending.discard)
         self._taken()
@@ -187,10 +194,14 @@ class Dialer:
         while self._sending:
             await asyncio.wait(self._sending)
 
+    def _left(self, taken: Taken) -> float:
+        """Seconds for which this claim may still be sent."""
+        return max(0.0, taken.since + FRESH_SECONDS - self._clock())
+
     def _stale(self, taken: Taken) -> str | None:
         """Why this row must not be sent now, or None."""
         age = self._clock() - taken.since
-        if age > FRESH_SECONDS:
+        if age >= FRESH_SECONDS:
             return f"the claim was {age:.0f} s old before the call could be sent"
         return self._at_hand.get(taken.row.call_id) or self._may_dial()
 

@@ -53,9 +53,8 @@ class Pacer:
     def turn(self, trunk: str) -> float | None:
         """The last question: None, and the bytes must follow without an await; or seconds after which to ask again."""
         self._settle()
-        wait = self._wait(self._written, trunk)
-        if wait > 0:
-            return max(wait, LEAST_WAIT)
+        if (wait := self._wait(self._written, trunk)) > 0:
+            return wait
         self._written = self._written.after(trunk, self._clock())
         self._writing = trunk
         return None
@@ -75,7 +74,8 @@ class Pacer:
         return ahead(self._wait(self._written, trunk), rate)
 
     def _wait(self, turns: Turns, trunk: str) -> float:
-        return turns.wait(self._clock(), rate=self.pace.rate, trunk=trunk, trunk_rate=self._limits.get(trunk))
+        wait = turns.wait(self._clock(), rate=self.pace.rate, trunk=trunk, trunk_rate=self._limits.get(trunk))
+        return max(wait, LEAST_WAIT) if wait > 0 else 0.0
 
     def _settle(self) -> None:
         """The write of the last turn is over by now; the gap begins with its end."""

@@ -60,13 +60,17 @@ KNEE_SECONDS = 300.0
 """So long that rate is remembered. What slowed the PBX (a backup, a storm of calls from others) is mostly over then."""
 
 
+IDLE_SECONDS = 10.0
+"""After so long without a call the rate recovers by time alone; at LEAST_RATE there is one in ten seconds."""
+
+
 class Sign(StrEnum):
     """What the latest calls say about the PBX."""
 
     LATE = "late"
     IN_TIME = "in time"
     IDLE = "idle"
-    """Nothing is under way: the rate may recover by time alone."""
+    """No call for a while: the rate may recover by time alone."""
 
     UNCLEAR = "unclear"
     """Too few have told, or some are late: wait."""
@@ -114,7 +118,10 @@ class Pace:
     """How late the PBX was when it was slowed down for; None: it is not slowed down."""
 
     knee: float | None = None
-    """The rate that was too fast last."""
+    """The rate that was too fast last; of several cuts in a row the first tells it."""
+
+    grown: bool = True
+    """The rate has risen since it was cut."""
 
     session: int = 0
 
@@ -145,7 +152,8 @@ class Pace:
             return replace(
                 self,
                 rate=max(least(self.limit), self.rate * SLOWED_SHARE),
-                knee=self.rate,
+                knee=self.rate if self.grown or self.knee is None else self.knee,
+                grown=False,
                 late=late,
                 slowed_at=now,
                 stepped_at=now,
@@ -153,7 +161,8 @@ class Pace:
         if sign is Sign.UNCLEAR:
             return replace(self, stepped_at=now)
         rate = min(self.limit, self.rate + self._growth(now) * passed)
-        return replace(self, rate=rate, late=None if rate >= self.limit else self.late, stepped_at=now)
+        late_still = None if rate >= self.limit else self.late
+        return replace(self, rate=rate, grown=True, late=late_still, stepped_at=now)
 
     def _growth(self, now: float) -> float:
         known = self.knee is not None and now - self.slowed_at < KNEE_SECONDS
@@ -182,7 +191,7 @@ def judge(reading: Reading, since: float, now: float) -> tuple[Sign, float]:
         return Sign.LATE, max(p90, pong.seconds)
     if len(told) >= ENOUGH and p90 > bound:
         return Sign.LATE, p90
-    if not told and not waits:
+    if not reading.waiting and all(sample.at < now - IDLE_SECONDS for sample in reading.samples):
         return Sign.IDLE, 0.0
     return (Sign.IN_TIME if took and p90 <= bound else Sign.UNCLEAR), p90
 

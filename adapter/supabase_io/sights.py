@@ -46,6 +46,9 @@ class Link:
     bell: str | None = None
     """What is wrong with its doorbell, in words."""
 
+    slowed: str | None = None
+    """That it dials slower than it may, and why."""
+
     @property
     def short(self) -> str:
         """Enough of the id to tell adapters apart."""
@@ -349,6 +352,7 @@ def _link(value: object) -> Link:
         campaign_limit=_number(limits, "campaign"),
         refused=_number(outbox, "refused") or 0,
         bell=_soft(bell, "problem") or deaf,
+        slowed=_soft(_object(beat, "pace"), "slowed"),
     )
 
 

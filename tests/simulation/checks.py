@@ -97,6 +97,16 @@ def _sent_fresh(world: World) -> Iterator[str]:
             yield f"{call.call_id} was sent {call.written_at - call.claimed_at:.1f} s after its claim"
 
 
+def _pace(world: World) -> Iterator[str]:
+    """No second at the socket of a PBX holds more Originates than CALLS_PER_SECOND, whoever wrote them."""
+    limit = math.ceil(float(world.machines[0].settings["CALLS_PER_SECOND"]))
+    for sim in world.pbxs:
+        for first, at in zip(sim.written_ats, sim.written_ats[limit:], strict=False):
+            # What is one second apart to the last bit lies in two windows.
+            if at - first < 1.0 - 1e-9:
+                yield f"{limit + 1} Originates within {at - first:.3f} s of {first:.3f}"
+
+
 def _rung_again(world: World) -> Iterator[str]:
     """A further call of a row starts only on evidence that the last one cannot have rung, or by the retry policy."""
     by_row: dict[int, list[Invite]] = {}
@@ -528,6 +538,7 @@ CHECKS = (
     _uncaught,
     _sent_once,
     _sent_fresh,
+    _pace,
     _rung_again,
     _one_call_per_person,
     _rows_end,

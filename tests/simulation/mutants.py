@@ -26,6 +26,7 @@ from adapter.core.recovery import Journal
 from adapter.daemon import Daemon
 from adapter.dialer import Dialer, Taken
 from adapter.follower import Follower
+from adapter.pacer import Pacer
 from adapter.pbx import Accepted, LastCheck, NotSent, PbxLink, Reply, Unsure
 from adapter.pbx.guards import Guards
 from adapter.pbx.replies import Order
@@ -133,6 +134,10 @@ async def _expected_late(self: Dialer, taken: Taken, order: Originate) -> None:
     else:
         self._follower.forget(taken.row.call_id)
         await self._release(taken.row, ReleaseCause.NOT_SENT, "not sent")
+
+
+def _paced_by_plan(_self: Pacer, _trunk: str) -> None:
+    """Nobody asks again when the bytes are written: what was planned apart leaves together after a stall."""
 
 
 async def _drops_rows(self: Dialer, _row: ClaimedRow, _cause: ReleaseCause, _why: str) -> None:
@@ -421,6 +426,7 @@ MUTANTS = (
     Mutant("open calls of the last run not looked for", 1, _patch(Follower, "adopt", _blind_adoption)),
     Mutant("what was missed taken for not happened", 38, _patch(life, "_judge", _no_gaps)),
     Mutant("events before the Response have no owner", 282, _patch(Dialer, "_send", _expected_late)),
+    Mutant("pace kept by planning alone", 1, _patch(Pacer, "turn", _paced_by_plan)),
     Mutant("rows not sent are forgotten", 1, _patch(Dialer, "_release", _drops_rows)),
     Mutant("live calls hung up at exit", 2, _patch(Daemon, "_drain", _hangs_up_at_exit)),
     Mutant("AI not looked for", 31, _patch(adapter.pbx.link, "look", _no_guard)),

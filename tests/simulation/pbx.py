@@ -280,6 +280,9 @@ class SimPbx:
         self.originates: dict[str, int] = {}
         """How often the Originate of each call id was executed: the fence's witness."""
 
+        self.written_ats: list[float] = []
+        """When each Originate was handed to a kernel, whoever did it."""
+
         self.accepted: dict[str, float] = {}
         """Call ids whose Originate was executed, and when."""
 

@@ -473,6 +473,7 @@ class World(pbx.World):
     def wrote(self, process: Process, connection: Connection, call_id: str) -> None:
         """An Originate is handed to the kernel."""
         self.trace("originate", process=process.name, call=call_id)
+        connection.pbx.written_ats.append(self.now)
         call = self.calls.get(call_id)
         if call is not None:
             call.written += 1

@@ -156,6 +156,12 @@ def _bells(seen: Overview) -> Iterator[str]:
             yield f"adapter {link.short} hears no inserts, its sweep finds rows all the same: {link.bell}"
 
 
+def _slowed(seen: Overview) -> Iterator[str]:
+    for link in sides.heard(seen.links, seen.now):
+        if link.slowed:
+            yield f"adapter {link.short} is {link.slowed}"
+
+
 def _versions(seen: Overview) -> Iterator[str]:
     versions = sorted({link.version for link in sides.heard(seen.links, seen.now) if link.version})
     if len(versions) > 1:
@@ -175,4 +181,4 @@ PROBLEMS: tuple[Rule, ...] = (
     _regions,
 )
 
-NOTES: tuple[Rule, ...] = (_paused, _bells, _versions)
+NOTES: tuple[Rule, ...] = (_paused, _bells, _slowed, _versions)
