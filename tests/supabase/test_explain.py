@@ -74,7 +74,7 @@ class World:
     async def insert(self, **more: Any) -> int:
         user, lane = self.dice.choice(self.lanes)
         self.serial += 1
-        serial = self.dice.randrange(12) if self.dice.random() < 0.3 else self.serial
+        serial = self.dice.randrange(3) if self.dice.random() < 0.4 else self.serial
         columns = {"user_id": user, "campaign_id": lane, "priority": self.dice.randrange(10), "max_attempts": 2, **more}
         row = await self.desk.insert(number(serial), **columns)
         assert row is not None
@@ -83,7 +83,7 @@ class World:
     async def calls(self) -> None:
         for _ in range(self.dice.randrange(8)):
             await self.insert()
-        for row in await self.desk.claim(self.dice.randrange(5)):
+        for row in await self.desk.claim(self.dice.randrange(8)):
             word = self.dice.choice([None, None, "busy", "congestion", "answered"])
             if word:
                 await self.desk.sync([outcome(row["call_id"], word)])
@@ -161,7 +161,7 @@ LIMITS: tuple[dict[str, Any], ...] = (
 )
 
 
-@pytest.mark.parametrize("seed", range(80))
+@pytest.mark.parametrize("seed", range(60))
 async def test_what_it_says_of_each_row_is_what_the_next_claim_does(owner_desk: Desk, seed: int) -> None:
     desk, dice = owner_desk, random.Random(seed)
     await desk.sync()
