@@ -119,6 +119,8 @@ begin
   else
     v_faults := v_faults + 1;
     p_row.faults := p_row.faults || jsonb_build_object(p_outcome, v_faults);
+    update public.call_dials set quiet = true
+    where call_id = p_row.call_id and p_row.ringing_at is null and p_row.answered_at is null;
   end if;
 
   if not p_row.cancel_requested and not public.call_campaign_gone(p_row.campaign_id) then
@@ -271,6 +273,7 @@ begin
   if v_live then
     perform public.call_room_made(p_row);
   end if;
+  perform public.call_dial_talked(p_row.call_id, p_talk_seconds);
   if v_live and v_answered and p_outcome <> 'unknown' then
     -- The outcome as seen; the handler's word found above is read again, with the last one, when the hold is over.
     update public.call_queue
@@ -356,7 +359,7 @@ begin
       where id = v_log.id;
   end;
   perform public.call_room_made(p_row);
-  delete from public.call_dials where call_id = p_row.call_id;
+  perform public.call_dial_undone(p_row.call_id);
   update public.call_queue
   set status = 'queued',
     faults = p_row.faults || jsonb_build_object('released', coalesce((p_row.faults ->> 'released')::integer, 0) + 1),
@@ -510,6 +513,7 @@ begin
         v_call, (select l.user_id from public.call_logs l where l.id = v_log.id),
         public.call_billing_step(), v_outcome, v_talk, p_now
       );
+      perform public.call_dial_talked(v_call, v_talk);
       note := format('call %s has no queue row any more; call_logs was told', v_call);
     end if;
     return;

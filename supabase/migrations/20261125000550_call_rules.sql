@@ -123,7 +123,12 @@ begin
   union all select 'number', r.* from public.call_rule_number(p_row, p_status, p_now) r
   union all select 'variables', r.* from public.call_rule_variables(p_row, p_status, p_now) r
   union all select 'answered', r.* from public.call_rule_answered(p_row, p_status, p_now) r
+  union all select 'premium', r.* from public.call_rule_premium(p_row, p_status, p_now) r
+  union all select 'country', r.* from public.call_rule_country(p_row, p_status, p_now) r
+  union all select 'do_not_call', r.* from public.call_rule_do_not_call(p_row, p_status, p_now) r
   union all select 'hours', r.* from public.call_rule_hours(p_row, p_status, p_now) r
+  union all select 'day', r.* from public.call_rule_day(p_row, p_status, p_now) r
+  union all select 'repeat', r.* from public.call_rule_repeat(p_row, p_status, p_now) r
   union all select 'trunk', r.* from public.call_rule_trunk(p_row, p_status, p_now) r
   union all select 'person', r.* from public.call_rule_person(p_row, p_status, p_now) r;
 end

@@ -12,7 +12,7 @@ as $$
 begin
   if p_row.status = 'queued' then
     if not public.call_clock_stood(p_row, p_now) then
-      perform public.call_end_uncalled(p_row, 'expired before it could be dialed', p_now);
+      perform public.call_end_uncalled(p_row, public.call_expired_words(p_row, p_now), p_now);
     end if;
   elsif p_row.outcome is not null then
     perform public.call_settle_held(p_row, p_now);
@@ -215,7 +215,7 @@ begin
         where l.user_id = v_user and l.lane = v_lane
           -- A wake-up in the near future is a decision of the claim (a limit, a pause), not a loss.
           and (l.ready or l.wake_at <= greatest(v_due_at, p_now + interval '10 seconds'))
-          and (t.ready or t.wake_at <= greatest(v_due_at, p_now + interval '10 seconds'))
+          and (t.ready or t.wake_at <= greatest(v_due_at, p_now + interval '10 seconds', t.capped_until))
       ) then
         insert into public.call_arrivals (user_id, lane, due_at) values (v_user, v_lane, v_due_at);
       end if;
@@ -273,7 +273,7 @@ declare
   v_way record;
 begin
   if p_row.expires_at <= p_now and not public.call_clock_stood(p_row, p_now) then
-    perform public.call_end_uncalled(p_row, 'expired before it could be dialed', p_now);
+    perform public.call_end_uncalled(p_row, public.call_expired_words(p_row, p_now), p_now);
     return null;
   elsif p_row.cancel_requested then
     -- Put back by hand with its cancel flag still on: the trigger ends it.
@@ -326,6 +326,7 @@ begin
   );
   insert into public.call_dials (call_id, row_id, user_id, e164, trunk, claimed_at, facts)
   values (p_row.call_id, p_row.id, p_row.user_id, p_row.e164, v_way.trunk, p_now, v_verdict.facts);
+  perform public.call_day_count(p_row.user_id, p_now);
   -- A trunk on trial gets no second call until this one has told.
   update public.call_trunk_health set probed_at = p_now
   where pbx = p_row.pbx and trunk = coalesce(v_way.trunk, '') and (cooled_at is not null or stopped_at is not null);
@@ -352,6 +353,7 @@ declare
   v_status jsonb;
   v_lane_limit integer;
   v_trunks_left integer;
+  v_day_left integer;
   v_room integer;
   v_pbx_room integer;
   v_got integer := 0;
@@ -407,12 +409,14 @@ begin
     foreach v_user in array v_users loop
       exit when v_got >= v_room;
       continue when public.call_user_stands(v_user);
+      v_day_left := public.call_user_day(v_user, v_status, p_now);
+      continue when v_day_left <= 0;
       select public.call_user_limit(v_user, v_most_of_user) - count(*) into v_user_room
       from public.call_queue q
       where q.user_id = v_user and q.status in ('dialing', 'talking') and q.outcome is null;
       v_trunks_left := public.call_user_trunks_left(v_user, v_status, p_now);
       v_full := least(v_user_room, v_trunks_left) <= 0;
-      v_user_room := least(v_user_room, v_trunks_left, v_user_share, v_room - v_got);
+      v_user_room := least(v_user_room, v_trunks_left, v_day_left, v_user_share, v_room - v_got);
 
       v_lanes := '{}';
       if v_user_room > 0 then

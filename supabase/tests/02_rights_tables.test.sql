@@ -17,6 +17,7 @@ insert into ours values
   ('call_campaigns_gone', 'table'),
   ('call_charges', 'table'),
   ('call_dials', 'table'),
+  ('call_days', 'table'),
   ('call_hours', 'table'),
   ('call_retry_rules', 'table'),
   ('call_lanes', 'table'),
@@ -32,8 +33,10 @@ insert into ours values
   ('call_tenants', 'table'),
   ('call_trunk_health', 'table'),
   ('call_trunks', 'table'),
+  ('call_user_caps', 'table'),
   ('call_user_zones', 'table'),
   ('call_zones', 'table'),
+  ('do_not_call', 'table'),
   ('calls_live', 'view'),
   ('calls_today', 'view'),
   ('queue_overview', 'view'),
@@ -45,7 +48,8 @@ insert into ours values
   ('call_pauses_id_seq', 'sequence'),
   ('call_queue_id_seq', 'sequence'),
   ('call_stops_id_seq', 'sequence'),
-  ('call_turn', 'sequence');
+  ('call_turn', 'sequence'),
+  ('do_not_call_id_seq', 'sequence');
 
 select set_eq(
   $$
@@ -53,7 +57,7 @@ select set_eq(
     from pg_class c
     where c.relnamespace = 'public'::regnamespace and c.relkind in ('r', 'p', 'v', 'm', 'f', 'S')
       and c.relname not in ('call_costs', 'call_logs', 'campaigns')
-      and (c.relname ~ '^(calls?|queue)_' or to_regclass('public.users') is null)
+      and (c.relname ~ '^(calls?|queue|do_not)_' or to_regclass('public.users') is null)
   $$,
   'select name, kind from ours',
   'every table, view and sequence of ours is tried here'

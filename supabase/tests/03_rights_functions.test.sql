@@ -37,7 +37,27 @@ insert into ours (name, works) values
   ('call_pause_v1', $$ select call_pause_v1('all', null, 'tap') $$),
   ('call_resume_v1', $$ select call_resume_v1('all') $$),
   ('call_cancel_all_v1', $$ select call_cancel_all_v1('row', (select max(id) from call_queue)::text, null, now()) $$),
+  ('call_do_not_call_import_v1', $$ select call_do_not_call_import_v1(array['+60123459901']) $$),
+  ('call_do_not_call_remove_v1', $$ select call_do_not_call_remove_v1('+60123459901') $$),
+  ('call_do_not_call_v1', $$ select call_do_not_call_v1() $$),
+  ('call_opt_out_v1', $$ select call_opt_out_v1((select (max(call_id::text))::uuid from call_queue)) $$),
   ('campaigns', $$ select campaigns(l) from call_logs l limit 1 $$),
+  ('call_day', null),
+  ('call_day_after', null),
+  ('call_day_count', null),
+  ('call_day_left', null),
+  ('call_day_zone', null),
+  ('call_dial_talked', null),
+  ('call_dial_undone', null),
+  ('call_expired_words', null),
+  ('call_rule_country', null),
+  ('call_rule_day', null),
+  ('call_rule_do_not_call', null),
+  ('call_rule_premium', null),
+  ('call_rule_repeat', null),
+  ('call_user_day', null),
+  ('do_not_call_number', null),
+  ('do_not_call_wait', null),
   ('call_all_left', null),
   ('call_at_work', null),
   ('call_batch_campaign', null),
@@ -199,7 +219,7 @@ select results_eq(
   $$
     select p.proname::text collate "C" from pg_proc p
     where p.pronamespace = 'public'::regnamespace
-      and (p.proname ~ '^(calls?|queue)_' or p.proname = 'campaigns' or to_regclass('public.users') is null)
+      and (p.proname ~ '^(calls?|queue|do_not)_' or p.proname = 'campaigns' or to_regclass('public.users') is null)
       and not exists (select from pg_depend d where d.objid = p.oid and d.deptype = 'e')
     order by 1
   $$,

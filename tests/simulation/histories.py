@@ -106,6 +106,10 @@ class History:
         self._insists = self._insisting.random() < 0.4
         """Are there rules of retrying? Drawn apart as well."""
 
+        self._censor = Random(f"{seed} forbidden")
+        self._strict = self._censor.random() < 0.5
+        """Are numbers listed, countries closed, users capped, calls counted? Drawn apart as well."""
+
         self._releases = self._random.choice((0.15, 0.15, 0.5))
         self._heard = self._desks
         self._alone = False
@@ -171,6 +175,7 @@ class History:
                 self._trunk,
                 self._hours,
                 self._retry,
+                self._forbid,
             ),
             (
                 8,
@@ -185,6 +190,7 @@ class History:
                 3 if self._many_trunks else 0,
                 5 if self._timed else 0,
                 4 if self._insists else 0,
+                10 if self._strict else 0,
             ),
         )[0]
         return draw()
@@ -326,6 +332,33 @@ class History:
             name="retry", arguments={"scope": scope, "of": of, "outcome": outcome, "said": said, "now": self._now}
         )
 
+    def _forbid(self) -> Step:
+        """A number is listed, for all or for one, or a user gets a cap of his own."""
+        dice = self._censor
+        user = dice.choice(self._users)
+        if dice.random() < 0.25:
+            calls, minutes = dice.choice((None, 0, 1, 3, 100)), dice.choice((None, None, 0, 1))
+            return Step(name="user_cap", arguments={"user": user, "calls": calls, "minutes": minutes, "now": self._now})
+        waiting = sorted({str(row.e164) for row in self._store.tables.open.values() if row.status == "queued"})
+        number = dice.choice(waiting or ["+60123456700"])
+        expires_at = dice.choice((None, self._now + 30.0, self._now - 30.0))
+        arguments = {"e164": number, "user": dice.choice((None, user)), "expires_at": expires_at, "now": self._now}
+        return Step(name="forbid", arguments=arguments)
+
+    def _caps(self) -> Mapping[str, Any]:
+        """What the heartbeat says of countries and caps; that of an older adapter says nothing."""
+        dice = self._censor
+        if not self._strict:
+            return {"countries": ["*"], "caps": {"repeat": 1000, "repeat_hours": 1}}
+        caps = {
+            "calls_per_day": dice.choice((None, None, 2, 5)), "minutes_per_day": dice.choice((None, None, 1)),
+            "repeat": dice.choice((1, 2, 3, 6)), "repeat_hours": dice.choice((1, 24)),
+        }  # fmt: skip
+        told: dict[str, Any] = {"caps": caps} if dice.random() < 0.8 else {}
+        if dice.random() < 0.8:
+            told["countries"] = dice.choice((["MY"], ["MY", "US"], ["*"], []))
+        return told
+
     def _window(self) -> Window:
         dice = self._clockwork
         local = datetime.fromtimestamp(self._now, ZoneInfo(dice.choice(ZONES)))
@@ -428,6 +461,7 @@ class History:
             "max_call_seconds": dice.choice((10, 60)),
             "orphan_seconds": dice.choice((30, 60, 1800)),
             "limits": desk.limits,
+            **self._caps(),
         }
         desk.request += 1
         if dice.random() < 0.9:

@@ -12,6 +12,7 @@ from uuid import UUID
 
 from adapter.core.hours import Window
 from adapter.core.model import ClaimedRow, OpenCall
+from adapter.supabase_io import records
 from adapter.supabase_io.database import Registered, SyncReply, SyncRequest
 from tests.simulation import store_claim, store_records
 from tests.simulation.store_tables import (
@@ -19,6 +20,7 @@ from tests.simulation.store_tables import (
     NO_LANE,
     REGION,
     Adapter,
+    Entry,
     Log,
     Pbx,
     Refused,
@@ -165,6 +167,14 @@ class Store:
         self._tables.dates.pop(campaign, None)
         if (starts_at, ends_at) != (None, None):
             self._tables.dates[campaign] = starts_at, ends_at
+
+    def forbid(self, e164: str, user: str | None, expires_at: float | None, now: float) -> None:
+        """A person lists a number in `do_not_call`, for a user or for all."""
+        self._tables.do_not_call[e164, user] = Entry("by hand", expires_at)
+
+    def user_cap(self, user: str, calls: int | None, minutes: int | None, now: float) -> None:
+        """A person writes a user into `call_user_caps`."""
+        self._tables.user_caps[user] = calls, minutes
 
     def user_zone(self, user: str, zone: str | None, now: float) -> None:
         """A person sets the zone of a user."""
@@ -432,4 +442,5 @@ def _claimed(row: Row) -> ClaimedRow:
         claimed_at=row.claimed_at,
         bell_at=row.created_at if rung else None,
         pbx_boot=row.pbx_boot,
+        way=None if row.way is None else records.decode_way(row.way),
     )

@@ -4,8 +4,8 @@ import math
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-from tests.simulation import store_hours, store_records, store_rules, store_trunks
-from tests.simulation.store_tables import DAY, MONTH, NO_LANE, RULES, Row, Tables, Turn, changed
+from tests.simulation import store_forbidden, store_hours, store_records, store_rules, store_trunks
+from tests.simulation.store_tables import DAY, MONTH, NO_LANE, RULES, Row, Tables, Tenant, Turn, changed
 from tests.simulation.store_trunks import Told
 
 MOST = 100
@@ -34,15 +34,14 @@ def housekeep(tables: Tables, steady: bool, now: float) -> None:
     late = [row for row in rows if row.status == "queued" and row.expires_at <= now]
     for row in sorted(late, key=lambda row: (row.expires_at, row.id))[:MOST]:
         if not clock_stood(tables, row, now):
-            store_records.end_uncalled(tables, row, "expired before it could be dialed", now)
-    if not steady:
-        return
-    orphans = [row for row in rows if row.in_air and row.deadline is not None and row.deadline <= now]
+            store_records.end_uncalled(tables, row, store_forbidden.expired_words(tables, row, now), now)
+    orphans = [row for row in rows if steady and row.in_air and row.deadline is not None and row.deadline <= now]
     for row in orphans[:MOST]:
         reason = f"{RULES['unknown'].words}: its adapter was not heard of in time"
         facts = {"attempt": str(row.attempts + 1), "talk_seconds": "0"}
         ended = store_records.Ended("unknown", "failed", reason, 0, facts)
         store_records.end(tables, changed(row, {"ended_at": now}), ended, now)
+    store_forbidden.forget(tables, now)
 
 
 def clock_stood(tables: Tables, row: Row, now: float) -> bool:
@@ -99,7 +98,7 @@ def turns_refresh(tables: Tables, now: float) -> bool:
     for at, due_at in lanes.items():
         _told(tables.lanes.setdefault(at, Turn()), due_at, now)
     for user, due_at in users.items():
-        _told(tables.tenants.setdefault(user, Turn()), due_at, now)
+        _told(tables.tenants.setdefault(user, Tenant()), due_at, now)
     for turn in (*tables.lanes.values(), *tables.tenants.values()):
         if turn.wake_at is not None and turn.wake_at <= now:
             turn.ready, turn.wake_at = True, None
@@ -129,7 +128,10 @@ def turns_repair(tables: Tables, now: float) -> None:
         due_at = lane_due(tables, *at)
         assert due_at is not None
         soon = max(due_at, now + 10.0)
-        if not all(turn is not None and (turn.ready or _wakes(turn) <= soon) for turn in (tenant, lane)):
+        capped = soon if tenant is None or tenant.capped_until is None else max(soon, tenant.capped_until)
+        if not all(
+            turn is not None and (turn.ready or _wakes(turn) <= by) for turn, by in ((tenant, capped), (lane, soon))
+        ):
             tables.arrivals.append((*at, due_at))
     tables.repair, tables.repaired_at = at, now
 
@@ -142,7 +144,7 @@ def claim_row(tables: Tables, row: Row, asked: Asked, told: Told) -> Row | None:
     """As `call_claim_row`."""
     now = asked.now
     if row.expires_at <= now and not clock_stood(tables, row, now):
-        store_records.end_uncalled(tables, row, "expired before it could be dialed", now)
+        store_records.end_uncalled(tables, row, store_forbidden.expired_words(tables, row, now), now)
     elif row.cancel_requested:
         tables.update(row, now, {"cancel_requested": True}, at_work=True)
     elif (no := store_rules.judge(tables, row, told)) is None:
@@ -183,6 +185,7 @@ def _claimed(tables: Tables, row: Row, asked: Asked, told: Told) -> Row:
     }
     facts = {key: value for key, value in facts.items() if value is not None}
     tables.log_insert(new, "initiated", duration=None, agent=status.get("agent_id"), facts=facts, now=now)
+    store_forbidden.dialed(tables, new, now)
     store_trunks.taken(tables, told, way.trunk or "")
     return new
 
@@ -241,11 +244,14 @@ class Claim:
 
     def _user(self, user: str, share: int, room: int) -> None:
         tables, now = self._tables, self._now
+        day_left = store_forbidden.user_day(tables, user, self._asked.status, now)
+        if day_left <= 0:
+            return
         most = min(self._user_limit, tables.limits.get(("user", user), NO_LIMIT))
         left = most - sum(self._counts(row) and row.user_id == user for row in tables.open.values())
         trunks_left = store_trunks.user_left(tables, self._told, user)
         full = min(left, trunks_left) <= 0
-        left = min(left, trunks_left, share, room - len(self.got))
+        left = min(left, trunks_left, day_left, share, room - len(self.got))
         mine = {lane: turn for (owner, lane), turn in tables.lanes.items() if owner == user}
         lanes: list[str] = []
         if left > 0:

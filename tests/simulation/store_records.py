@@ -6,7 +6,7 @@ from datetime import datetime
 from typing import Any, NamedTuple
 from uuid import UUID
 
-from tests.simulation import store_hours, store_retries, store_trunks
+from tests.simulation import store_forbidden, store_hours, store_retries, store_trunks
 from tests.simulation.store_tables import (
     DAY,
     LIVE,
@@ -104,6 +104,8 @@ def settle(tables: Tables, row: Row, ended: tuple[str, str, dict[str, Any]], now
     again = store_retries.following(
         tables, changed(row, {"attempts": attempts, "spent": spent, "faults": faults}), outcome
     )
+    if not spends:
+        store_forbidden.quiet(tables, row)
     again_at, expires_at, clock_at = math.inf, row.expires_at, row.clock_at
     tried: list[str] = []
     if row.cancel_requested:
@@ -172,7 +174,7 @@ def log_end(tables: Tables, log: Log, ended: Ended, answered: bool, now: float) 
 
 def end(tables: Tables, row: Row, ended: Ended, now: float) -> None:
     """As `call_end`. `row` is what was read, with times set since."""
-    outcome, _, reason, _, facts = ended
+    outcome, _, reason, talk, facts = ended
     answered = row.answered_at is not None or outcome in _ANSWERED
     live = row.status in LIVE
     log = tables.logs.get(str(row.call_id))
@@ -182,6 +184,7 @@ def end(tables: Tables, row: Row, ended: Ended, now: float) -> None:
         told = outcome, reason, {**facts, "outcome": outcome, "ended_reason": reason}
     if live:
         room_made(tables, row)
+    store_forbidden.talked(tables, str(row.call_id), talk)
     if live and answered and outcome != "unknown":
         changes = {
             "status": "talking", "outcome": outcome, "ended_reason": reason, "settle_at": now + SETTLE,
@@ -219,6 +222,7 @@ def release(tables: Tables, row: Row, now: float) -> None:
     """As `call_release`."""
     tables.logs.pop(str(row.call_id), None)
     room_made(tables, row)
+    store_forbidden.undone(tables, str(row.call_id))
     nothing = dict.fromkeys((
         "call_id", "claim_number", "claim_id", "adapter", "incarnation", "pbx", "pbx_boot", "claimed_at",
         "originated_at", "deadline", "dialed_trunk", "way",
@@ -326,6 +330,7 @@ def _outcome(tables: Tables, told: Told, now: float) -> str | None:
         if not isinstance(log.metadata, dict) or log.metadata.get("outcome", "unknown") == "unknown":
             spoke = answered is not None or outcome in _ANSWERED
             log_end(tables, log, Ended(outcome, status, reason, talk, facts), spoke, now)
+            store_forbidden.talked(tables, call, talk)
             return f"call {call} has no queue row any more; call_logs was told"
         return None
     if known is not None and (known != "unknown" or outcome == "unknown"):

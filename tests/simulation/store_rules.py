@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from typing import NamedTuple
 
-from tests.simulation import store_hours, store_records, store_trunks
+from tests.simulation import store_forbidden, store_hours, store_records, store_trunks
 from tests.simulation.store_tables import LIVE, Row, Tables, read_number
 from tests.simulation.store_trunks import Told
 
@@ -48,7 +48,33 @@ def hours(tables: Tables, row: Row, told: Told) -> No | None:
     return None if said.why is None else No(said.why, said.until)
 
 
-RULES: tuple[Callable[[Tables, Row, Told], No | None], ...] = (number, answered, hours, trunk, person)
+def country(_tables: Tables, row: Row, told: Told) -> No | None:
+    """As `call_rule_country`. Premium numbers cannot come here: they end at their insert."""
+    why = store_forbidden.abroad(row, told.status)
+    return None if why is None else No(why)
+
+
+def do_not_call(tables: Tables, row: Row, told: Told) -> No | None:
+    """As `call_rule_do_not_call`."""
+    why = store_forbidden.listed(tables, row, told.now)
+    return None if why is None else No(why)
+
+
+def day(tables: Tables, row: Row, told: Told) -> No | None:
+    """As `call_rule_day`."""
+    why = store_forbidden.day_left(tables, row.user_id, told.status, told.now).why
+    return None if why is None else No(why, store_forbidden.day_after(told.now))
+
+
+def repeat(tables: Tables, row: Row, told: Told) -> No | None:
+    """As `call_rule_repeat`."""
+    found = store_forbidden.repeated(tables, row, told.status, told.now)
+    return None if found is None else No(*found)
+
+
+RULES: tuple[Callable[[Tables, Row, Told], No | None], ...] = (
+    number, answered, country, do_not_call, hours, day, repeat, trunk, person,
+)  # fmt: skip
 """In the order of `call_rules`."""
 
 

@@ -13,7 +13,7 @@ import re
 from collections.abc import Callable, Mapping
 from copy import copy
 from dataclasses import dataclass, field, fields
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from functools import lru_cache
 from typing import Any, NamedTuple, TypeVar
 
@@ -177,12 +177,46 @@ class Log:
 
 @dataclass(kw_only=True)
 class Turn:
-    """A row of `call_tenants` or `call_lanes`."""
+    """A row of `call_lanes`, and most of one of `call_tenants`."""
 
     ready: bool = False
     wake_at: float | None = None
     served: int = 0
     paused: bool = False
+
+
+@dataclass(kw_only=True)
+class Tenant(Turn):
+    """A row of `call_tenants`."""
+
+    capped_until: float | None = None
+
+
+@dataclass(kw_only=True)
+class Dial:
+    """A row of `call_dials`, as far as rules read it."""
+
+    user_id: str
+    e164: str
+    claimed_at: float
+    quiet: bool = False
+    talk_seconds: int = 0
+
+
+@dataclass(kw_only=True)
+class Day:
+    """A row of `call_days`."""
+
+    calls: int = 0
+    seconds: int = 0
+    closed_at: float | None = None
+
+
+class Entry(NamedTuple):
+    """A row of `do_not_call`; its key is the number and the user."""
+
+    source: str
+    expires_at: float | None
 
 
 @dataclass(kw_only=True)
@@ -346,7 +380,7 @@ class Tables:
         """Rows that have not ended: all that a function ever looks through."""
 
         self.by_call: dict[str, int] = {}
-        self.tenants: dict[str, Turn] = {}
+        self.tenants: dict[str, Tenant] = {}
         self.lanes: dict[tuple[str, str], Turn] = {}
         self.arrivals: list[tuple[str, str, float]] = []
         self.pauses: list[tuple[str, float, float | None]] = []
@@ -361,6 +395,12 @@ class Tables:
         self.user_zones: dict[str, str] = {}
         self.retries: dict[tuple[str, str, str], RetryRule] = {}
         """`call_retry_rules` by scope, its id and the outcome."""
+
+        self.dials: dict[str, Dial] = {}
+        self.days: dict[tuple[str, date], Day] = {}
+        self.do_not_call: dict[tuple[str, str | None], Entry] = {}
+        self.user_caps: dict[str, tuple[int | None, int | None]] = {}
+        """`call_user_caps`: calls, minutes."""
 
         self.adapters: dict[str, Adapter] = {}
         self.pbxs: dict[str, Pbx] = {}
@@ -387,8 +427,10 @@ class Tables:
         "user_zones",
         "limits",
         "retries",
+        "do_not_call",
+        "user_caps",
     )
-    _DEEP = ("tenants", "lanes", "adapters", "pbxs", "trunks", "health")
+    _DEEP = ("tenants", "lanes", "adapters", "pbxs", "trunks", "health", "dials", "days")
     _SINGLE = ("last_row", "last_claim", "last_turn", "repair", "repaired_at", "max_calls", "trunks_version")
 
     def snapshot(self) -> Mapping[str, Any]:

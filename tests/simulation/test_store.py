@@ -27,10 +27,11 @@ STEPS = 50
 PARTS = 4
 HISTORIES = 160
 
-LIST = ("rows", "logs", "tenants", "lanes", "adapters", "pbxs", "trunks", "health")
+LIST = ("rows", "logs", "tenants", "lanes", "adapters", "pbxs", "trunks", "health", "dials", "days")
 
 
 HOURS_WORDS = (
+    "calls to", "the number is",
     "outside its calling hours", "its campaign begins", "its campaign ended", "its time zone is not known",
     "its calling hours do not open", "its campaign ends before", "callee_zone",
 )  # fmt: skip
@@ -147,6 +148,8 @@ def _count(store: Store, step: Step, reply: Any, seen: Counter[str]) -> None:
             seen["failed over"] += bool(row.trunks_tried)
             seen["by a trunk of the table"] += row.way is not None and row.status == "dialing"
             seen["put off: " + " ".join(str(row.wait_reason).split()[:2])] += row.wait_reason is not None
+            seen["expired for a cap"] += told.endswith("for a day were used up")
+    seen["a cap is used up"] += any(day.closed_at == step.arguments.get("now") for day in store.tables.days.values())
     for health in store.tables.health.values():
         seen["a trunk cools down"] += health.cooled_at == step.arguments.get("now")
         seen["a trunk is stopped"] += health.stopped_at == step.arguments.get("now")
@@ -216,6 +219,7 @@ NEEDED = (
     "trunk", "drop_trunk", "forgive", "limit", "failed over", "by a trunk of the table", "a trunk cools down",
     "a trunk is stopped", "put off: another call", "retry", "declined, tried again", "unknown, tried again",
     "more of one outcome than the row has tries",
+    "forbid", "user_cap", "put off: this number", "calls to", "the number is", "a cap is used up", "expired for a cap",
 )  # fmt: skip
 
 

@@ -14,13 +14,13 @@ TABLES = (
     "call_campaign_news", "call_pauses", "call_campaigns_gone", "call_retries", "call_charges",
     "call_dials", "call_trunks", "call_trunk_health", "call_limits",
     "call_hours", "call_campaign_dates", "call_user_zones", "call_zones",
-    "call_stops", "call_retry_rules",
+    "call_stops", "call_retry_rules", "do_not_call", "call_user_caps", "call_days",
 )  # fmt: skip
 VIEWS = ("calls_live", "calls_today", "queue_overview", "queue_problems")
 SEQUENCES = (
     "call_hours_id_seq",
     "call_arrivals_id_seq", "call_campaign_news_id_seq", "call_claim_number", "call_pauses_id_seq", "call_queue_id_seq",
-    "call_stops_id_seq", "call_turn",
+    "call_stops_id_seq", "call_turn", "do_not_call_id_seq",
 )  # fmt: skip
 PUBLIC_FUNCTIONS = {
     "call_register_v1", "call_sync_v1", "call_cancel_v1", "call_number_v1",
@@ -30,6 +30,7 @@ PUBLIC_FUNCTIONS = {
     "call_hours_v1", "call_hours_set_v1",
     "call_retry_v1", "call_retry_set_v1",
     "call_why_stopped_v1", "call_pause_v1", "call_resume_v1", "call_cancel_all_v1",
+    "call_do_not_call_v1", "call_do_not_call_import_v1", "call_do_not_call_remove_v1", "call_opt_out_v1",
 }  # fmt: skip
 BROWSER_FUNCTIONS = {"campaigns"}
 """What the app's pages read with, as themselves: no rights come with it."""
@@ -198,7 +199,7 @@ async def test_row_level_security_is_on_and_has_no_policy(project: str) -> None:
     async with connected(project) as connection:
         open_tables = await connection.fetch(
             "select relname from pg_class where relnamespace = 'public'::regnamespace and relkind = 'r' "
-            "and relname like 'call\\_%' and not relrowsecurity"
+            "and (relname like 'call\\_%' or relname = 'do_not_call') and not relrowsecurity"
         )
         assert open_tables == []
         assert (
@@ -210,7 +211,7 @@ async def test_row_level_security_is_on_and_has_no_policy(project: str) -> None:
         )
         made = await connection.fetch(
             "select relname::text from pg_class where relnamespace = 'public'::regnamespace and relkind = 'r' "
-            "and relname like 'call\\_%' and relname not in ('call_logs', 'call_costs')"
+            "and (relname like 'call\\_%' or relname = 'do_not_call') and relname not in ('call_logs', 'call_costs')"
         )
         assert {row[0] for row in made} == set(TABLES)
 
