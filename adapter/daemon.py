@@ -352,6 +352,8 @@ class Daemon:
                 "campaign": None,
             },
             "region": self._settings["DEFAULT_REGION"],
+            "countries": list(self._settings.countries),
+            "caps": dict(self._settings.caps),
             "agent_id": self._settings["AGENT_ID"],
             "pace": self._pace(),
             "billing": self._settings["BILLING"],
@@ -499,6 +501,8 @@ async def _shadow(settings: Settings, state_dir: Path, stop: asyncio.Event) -> i
 async def _open_and_run(settings: Settings, state_dir: Path, stop: asyncio.Event) -> int:
     try:
         link_config, supabase_config = configs(settings)
+        for warning in settings.warnings:
+            say(log, logging.WARNING, "settings.countries", warning)
         for warning in supabase_config.warnings(clock.wall()):
             say(log, logging.WARNING, "settings.key", warning)
         billing = settings["BILLING"]

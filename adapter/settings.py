@@ -17,6 +17,7 @@ from typing import Any
 
 from dotenv import dotenv_values
 from dotenv.parser import parse_stream
+from phonenumbers import SUPPORTED_REGIONS
 
 from adapter.core.model import Form
 from adapter.core.originate import JOURNAL_SLOTS
@@ -25,6 +26,8 @@ from adapter.core.outcomes import NO_ANSWER_WORDS
 Parse = Callable[[str], Any]
 
 MISSING = object()
+
+ANY_COUNTRY = "*"
 
 FILE = "_FILE"
 """Ending of the name that gives a secret by the file in which it stands."""
@@ -109,6 +112,14 @@ def _form(value: str) -> Form:
         return Form(value.lower())
     except ValueError:
         raise ValueError("must be one of " + ", ".join(Form)) from None
+
+
+def _countries(value: str) -> tuple[str, ...]:
+    codes = tuple(dict.fromkeys(value.replace(",", " ").upper().split()))
+    unknown = [code for code in codes if code not in SUPPORTED_REGIONS]
+    if codes != (ANY_COUNTRY,) and unknown:
+        raise ValueError(f"must be country codes of two letters like MY,SG, or * alone; {unknown[0]} is no such code")
+    return codes
 
 
 def _path(value: str) -> Path:
@@ -259,6 +270,15 @@ SETTINGS: tuple[Setting, ...] = (
         why="Country of numbers written without one; Malaysia is the app's home.",
     ),
     Setting(
+        name="ALLOWED_COUNTRIES",
+        group=_DIALING,
+        parse=_countries,
+        default="",
+        example="MY,SG",
+        why="Countries that may be called, as codes of two letters. Empty: that of DEFAULT_REGION only, since calls "
+        "abroad are what a stolen key is used for. * allows every country, satellites among them.",
+    ),
+    Setting(
         name="RING_SECONDS",
         group=_DIALING,
         parse=_whole(5, 120),
@@ -323,6 +343,38 @@ SETTINGS: tuple[Setting, ...] = (
         parse=_whole(1, 2000),
         default=10,
         why="Calls in the air of one user; 10 is the app's own pro_max_concurrent_calls.",
+    ),
+    Setting(
+        name="MAX_CALLS_PER_USER_DAY",
+        group=_LIMITS,
+        parse=_whole(0, 1_000_000),
+        default=0,
+        why="Calls of one user in a day, by the clock of DEFAULT_REGION. 0: no cap, for we cannot know what is much "
+        "for your users; table call_user_caps has others for single ones. His rows wait for the next day.",
+    ),
+    Setting(
+        name="MAX_MINUTES_PER_USER_DAY",
+        group=_LIMITS,
+        parse=_whole(0, 1_000_000),
+        default=0,
+        why="Minutes of talk of one user in a day, as above. 0: no cap. A call counts when it has ended, so those in "
+        "the air may go on over it.",
+    ),
+    Setting(
+        name="REPEAT_CALLS",
+        group=_LIMITS,
+        parse=_whole(1, 1000),
+        default=6,
+        why="One number is called so many times at most within REPEAT_HOURS, whatever user or campaign: the first try "
+        "with its three retries, and a second campaign's two. Calls that were refused before it rang do not count.",
+    ),
+    Setting(
+        name="REPEAT_HOURS",
+        group=_LIMITS,
+        # As long as calls are remembered (call_dials).
+        parse=_whole(1, 720),
+        default=24,
+        why="The time that REPEAT_CALLS is about. A day, as most rules of law count.",
     ),
     Setting(
         name="CALLS_PER_SECOND",
@@ -445,6 +497,32 @@ class Settings:
     def pbx_name(self) -> str:
         """Name of this PBX in the database."""
         return str(self.values["PBX_NAME"] or self.values["MIKOPBX_HOST"])
+
+    @property
+    def countries(self) -> tuple[str, ...]:
+        """Countries that may be called; `*` for any."""
+        return tuple(self.values["ALLOWED_COUNTRIES"]) or (str(self.values["DEFAULT_REGION"]),)
+
+    @property
+    def caps(self) -> Mapping[str, int | None]:
+        """How much a user may call in a day, None where there is no cap, and how often a number may be called."""
+        return {
+            "calls_per_day": self.values["MAX_CALLS_PER_USER_DAY"] or None,
+            "minutes_per_day": self.values["MAX_MINUTES_PER_USER_DAY"] or None,
+            "repeat": self.values["REPEAT_CALLS"],
+            "repeat_hours": self.values["REPEAT_HOURS"],
+        }
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """What is allowed and may still be a mistake, in words."""
+        if ANY_COUNTRY not in self.countries:
+            return ()
+        words = (
+            "ALLOWED_COUNTRIES is *: every country and satellite may be called, whatever a minute there costs. Name "
+            "the countries that your users call"
+        )
+        return (words,)
 
     @property
     def secrets(self) -> tuple[str, ...]:

@@ -320,6 +320,8 @@ async def test_the_heartbeat_tells_of_each_trunk_and_of_the_legs_that_are_not_ou
     try:
         assert daemon.heartbeat()["trunks"] == {}  # Nothing was looked at: nothing may be claimed.
         assert daemon.heartbeat()["reserved"] == 2
+        assert daemon.heartbeat()["countries"] == ["MY"]
+        assert daemon.heartbeat()["caps"] == daemon._settings.caps
         hand.trunks = {own: None}
         assert daemon.heartbeat()["trunks"] == {own: {"problem": None, "room": 1, "foreign": 0, "max_channels": 20}}
         daemon._know((Way(id="A"), Way(id="B"), Way(id="r", form=Form.ROUTE)), {"bad": "why"})

@@ -307,3 +307,33 @@ def test_channels_that_are_all_kept_for_people_are_refused() -> None:
         read({**REQUIRED, "TRUNK_CHANNELS": "2"})
     assert read({**REQUIRED, "TRUNK_CHANNELS": "2", "RESERVED_CHANNELS": "1"})["TRUNK_CHANNELS"] == 2
     assert read(REQUIRED)["TRUNK_CHANNELS"] == 0
+
+
+def test_countries_are_the_default_region_unless_they_are_named() -> None:
+    assert read(REQUIRED).countries == ("MY",)
+    assert read({**REQUIRED, "DEFAULT_REGION": "SG"}).countries == ("SG",)
+    assert read({**REQUIRED, "ALLOWED_COUNTRIES": "my, SG MY"}).countries == ("MY", "SG")
+    assert read(REQUIRED).warnings == ()
+    anywhere = read({**REQUIRED, "ALLOWED_COUNTRIES": "*"})
+    assert anywhere.countries == ("*",)
+    assert "every country and satellite may be called" in anywhere.warnings[0]
+
+
+@pytest.mark.parametrize("value", ["Malaysia", "MY,XX", "MY,*", "60", "* *,MY"])
+def test_what_is_no_list_of_countries_is_refused(value: str) -> None:
+    with pytest.raises(SettingsError, match="country codes of two letters"):
+        read({**REQUIRED, "ALLOWED_COUNTRIES": value})
+
+
+def test_no_cap_is_told_as_none() -> None:
+    assert read(REQUIRED).caps == {"calls_per_day": None, "minutes_per_day": None, "repeat": 6, "repeat_hours": 24}
+    given = {
+        "MAX_CALLS_PER_USER_DAY": "40",
+        "MAX_MINUTES_PER_USER_DAY": "90",
+        "REPEAT_CALLS": "2",
+        "REPEAT_HOURS": "48",
+    }
+    assert read(REQUIRED | given).caps == {"calls_per_day": 40, "minutes_per_day": 90, "repeat": 2, "repeat_hours": 48}
+    for wrong in ({"REPEAT_CALLS": "0"}, {"REPEAT_HOURS": "721"}, {"MAX_CALLS_PER_USER_DAY": "-1"}):
+        with pytest.raises(SettingsError, match="must be a whole number"):
+            read(REQUIRED | wrong)

@@ -41,6 +41,8 @@ SETTINGS: Mapping[str, str] = {
     "SWEEP_SECONDS": "1",
     "LOG_FORMAT": "human",
     "DEFAULT_REGION": "MY",
+    # Who tries things out calls the same few numbers all day.
+    "REPEAT_CALLS": "1000",
 }
 """What the daemon is told beside addresses and keys."""
 

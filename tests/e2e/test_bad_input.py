@@ -44,6 +44,7 @@ LONG = "x" * 10_240
 @asynccontextmanager
 async def _world(tmp_path: Path, *, speed: float = 5.0, daemon: bool = True, **settings: str) -> AsyncIterator[World]:
     defaults = {
+        "ALLOWED_COUNTRIES": "*",
         "SWEEP_SECONDS": "1",
         "CALLS_PER_SECOND": "100",
         "MAX_CALLS": "200",
