@@ -7,6 +7,7 @@ import sys
 from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 from textwrap import wrap
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 from rich.text import Text
@@ -15,6 +16,10 @@ from adapter.commands.command import Command, env_file
 from adapter.doctor.findings import Finding, Verdict, fail, ok
 from adapter.exits import EXIT_CONFIG
 from adapter.settings import Settings, SettingsError, from_process
+
+if TYPE_CHECKING:
+    from adapter.core.model import Way
+    from adapter.supabase_io.config import SupabaseConfig
 
 MARKS = {
     Verdict.OK: ("ok", "green"),
@@ -89,8 +94,20 @@ async def _look(settings: Settings, tried: str) -> AsyncIterator[Finding]:
         caller_id=settings["CALLER_ID"],
         number_style=NumberStyle(settings["NUMBER_STYLE"]),
         max_calls=settings["MAX_CALLS"],
+        ways={way.id: way.form for way in await _ways(project, settings.pbx_name)},
     ):
         yield finding
+
+
+async def _ways(project: "SupabaseConfig", pbx: str) -> "tuple[Way, ...]":
+    from adapter.supabase_io.inspection import Inspector  # noqa: PLC0415
+    from adapter.supabase_io.refusals import DatabaseError  # noqa: PLC0415
+
+    try:
+        async with Inspector(project) as inspector:
+            return await inspector.ways(pbx)
+    except DatabaseError:
+        return ()  # The Supabase side has said so.
 
 
 def _own_id(state_dir: Path) -> str | None:

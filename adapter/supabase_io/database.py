@@ -10,7 +10,7 @@ import asyncio
 import contextvars
 import logging
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Self, TypeVar
 
@@ -207,9 +207,17 @@ class Database:
         return told
 
     async def _ask(self, function: str, arguments: dict[str, Any]) -> object:
+        return await self._answer(self._client.rpc(function, sanitize(arguments)).execute())
+
+    async def rows(self, table: str, **equal: str) -> object:
+        """Rows of a table of ours in which these columns have these values. Raises DatabaseAway, DatabaseRefused."""
+        _status.set(None)
+        return await self._answer(self._client.table(table).select("*").match(equal).execute())
+
+    async def _answer(self, request: Awaitable[Any]) -> object:
         try:
             async with asyncio.timeout(self._total):
-                answer = await self._client.rpc(function, sanitize(arguments)).execute()
+                answer = await request
         except TimeoutError:
             raise DatabaseAway(f"Supabase did not finish its answer within {self._total:g} s") from None
         except APIError as error:

@@ -5,12 +5,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from adapter.core.model import Way
 from adapter.supabase_io import refusals
 from adapter.supabase_io.database import Database, DatabaseRefused
 from adapter.supabase_io.records import (
     Unfit,
     array,
     boolean,
+    decode_way,
     instant,
     instant_or_none,
     integer,
@@ -163,6 +165,15 @@ class Inspector(Database):
         except Unfit as error:
             raise _foreign("call_doctor_v1", error) from None
 
+    async def ways(self, pbx: str) -> tuple[Way, ...]:
+        """Trunks that `call_trunks` has switched on for this PBX; none: that of the settings is the only one. Those that
+        cannot be read the adapter tells of. Raises DatabaseAway, DatabaseRefused."""
+        answer = await self.rows("call_trunks", pbx=pbx, enabled="true")
+        try:
+            return tuple(way for item in array({"rows": answer}, "rows") if (way := _way(item)) is not None)
+        except Unfit as error:
+            raise _foreign("call_trunks", error) from None
+
     async def probe(self) -> Probe:
         """Insert a row that is never dialed; `forget` it. Raises DatabaseAway, DatabaseRefused."""
         answer = await self.ask("call_probe_v1", {})
@@ -180,6 +191,16 @@ class Inspector(Database):
 
 def _foreign(function: str, error: Unfit) -> DatabaseRefused:
     return DatabaseRefused(f"{function} answered in a shape this version does not know ({error}): {refusals.INSTALL}")
+
+
+def _way(item: object) -> Way | None:
+    """A row of `call_trunks` as the claim tells it; None if it cannot be read."""
+    row = obj(item, "trunk")
+    words = {"id": "trunk", "strip": "strip_prefix", "add": "add_prefix"}
+    try:
+        return decode_way({**row, **{name: row.get(column) for name, column in words.items()}})
+    except Unfit:
+        return None
 
 
 def inspected(answer: object, *, sent: float, received: float) -> Inspection:

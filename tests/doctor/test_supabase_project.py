@@ -7,6 +7,7 @@ from dataclasses import replace
 import asyncpg
 import pytest
 
+from adapter.core.model import Form, Way
 from adapter.doctor import supabase_project as project
 from adapter.doctor.findings import Finding, Verdict
 from adapter.doctor.supabase_project import Shipped
@@ -322,3 +323,22 @@ async def test_an_adapter_that_does_not_reach_its_pbx(db: str) -> None:
     finding = project.pbx(await inspected(db))
     assert finding.verdict is Verdict.WARN
     assert "adapter 0f0e0d0c runs, but is not connected to its PBX" in finding.found
+
+
+async def test_the_trunks_of_our_pbx_that_are_switched_on(db: str) -> None:
+    rows = (
+        "insert into call_trunks (pbx, trunk, form, strip_prefix, add_prefix, enabled) values "
+        "('a', 'T-1', 'trunk', '60', '0', true), "
+        "('a', 'T-2', 'route', '', '', true), ('a', 'T-3', 'trunk', '', '', false), ('b', 'T-4', 'trunk', '', '', true)"
+    )
+    async with connected(db) as connection:
+        await connection.execute(rows)
+    async with Gateway.started(db) as gateway:
+        config = SupabaseConfig(url=gateway.url, key=gateway.service_role_key)
+        async with Inspector(config) as inspector:
+            found = await inspector.ways("a")
+            assert sorted(found, key=lambda way: way.id) == [
+                Way(id="T-1", strip="60", add="0"),
+                Way(id="T-2", form=Form.ROUTE),
+            ]
+            assert await inspector.ways("c") == ()

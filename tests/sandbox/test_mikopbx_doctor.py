@@ -1,6 +1,6 @@
 """Doctor's PBX side on the simulated PBX: the verdicts that a real Asterisk gets, sound and with something wrong."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import pytest
@@ -9,7 +9,7 @@ from adapter.core.model import Form, NumberStyle
 from adapter.doctor.findings import Finding, Verdict
 from adapter.doctor.pbx import CHECKS, look
 from adapter.pbx import PbxConfig
-from adapter.sandbox.mikopbx import SimulatedPbx, TrunkState
+from adapter.sandbox.mikopbx import SECOND_TRUNK, SimulatedPbx, TrunkState
 from adapter.sandbox.mikopbx.pbx import READ, WRITE
 from tests.sandbox.mikopbx_client import connected, value
 
@@ -30,7 +30,12 @@ def config(pbx: SimulatedPbx, **changed: Any) -> PbxConfig:
 
 
 async def looked(
-    pbx: SimulatedPbx, *, caller_id: str | None = None, max_calls: int = 50, **changed: Any
+    pbx: SimulatedPbx,
+    *,
+    caller_id: str | None = None,
+    max_calls: int = 50,
+    ways: Mapping[str, Form] | None = None,
+    **changed: Any,
 ) -> dict[str, Finding]:
     """The findings by name; nobody rang, and nothing is left."""
     found = [
@@ -41,6 +46,7 @@ async def looked(
             caller_id=caller_id,
             number_style=NumberStyle.E164,
             max_calls=max_calls,
+            ways=ways,
         )
     ]
     assert [finding.check for finding in found] == [check.name for check in CHECKS]
@@ -132,3 +138,19 @@ async def test_while_it_boots_no_dialplan_is_shown() -> None:
         assert value(await client.ask("ShowDialPlan", asked), "Response") == "Success"
         pbx.booted = False
         assert value(await client.ask("ShowDialPlan", asked), "Message") == "Did not find context outgoing"
+
+
+async def test_each_trunk_of_the_table_is_looked_at() -> None:
+    async with SimulatedPbx.started() as pbx:
+        both = {pbx.trunk: Form.TRUNK, SECOND_TRUNK: Form.TRUNK}
+        found = await looked(pbx, ways=both)
+        assert unwell(found) == SOUND
+        assert pbx.trunk in found["pbx.trunk"].found
+        assert SECOND_TRUNK in found["pbx.trunk"].found
+        pbx.trunks[SECOND_TRUNK] = TrunkState.DOWN
+        assert f"trunk {SECOND_TRUNK} is down" in (await looked(pbx, ways=both))["pbx.trunk"].found
+        # That of the settings is not dialed where the table has others.
+        pbx.trunks = {pbx.trunk: TrunkState.DOWN, SECOND_TRUNK: TrunkState.UP}
+        assert unwell(await looked(pbx, ways={SECOND_TRUNK: Form.TRUNK})) == SOUND
+        lost = await looked(pbx, ways={"SIP-TRUNK-LOST": Form.TRUNK})
+        assert "call_trunks.trunk must be the id" in lost["pbx.trunk"].found

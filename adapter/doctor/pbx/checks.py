@@ -1,10 +1,10 @@
 """All checks of the PBX side, in order; each bounded in time."""
 
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import dataclass
 
 from adapter import clock
-from adapter.core.model import NumberStyle
+from adapter.core.model import Form, NumberStyle
 from adapter.doctor.findings import Finding, skipped
 from adapter.doctor.pbx import ai, box, door, routes, trunk, user
 from adapter.doctor.pbx.scene import TIMINGS, Scene
@@ -47,10 +47,12 @@ async def look(
     caller_id: str | None,
     number_style: NumberStyle,
     max_calls: int,
+    ways: Mapping[str, Form] | None = None,
     now: Callable[[], float] = clock.wall,
     timings: Timings = TIMINGS,
 ) -> AsyncIterator[Finding]:
-    """Each check once. Nobody rings. `now`: our clock, against which the PBX's is held."""
+    """Each check once. Nobody rings. `now`: our clock, against which the PBX's is held. `ways`: trunks of
+    `call_trunks`, id → form."""
     scene = Scene(
         config=config,
         region=region,
@@ -59,6 +61,7 @@ async def look(
         max_calls=max_calls,
         now=now,
         timings=timings,
+        ways=ways or {},
     )
     try:
         for check in CHECKS:

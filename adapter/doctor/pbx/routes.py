@@ -37,7 +37,7 @@ async def routes(scene: Scene) -> Finding:
     """Context `outgoing` against examples of the region."""
     found, unreadable = await scene.routes()
     judged = judge(found, examples(scene.region, scene.number_style)) if found else None
-    return finding(judged, unreadable, form=scene.config.form, region=scene.region)
+    return finding(judged, unreadable, form=scene.form, region=scene.region)
 
 
 def examples(region: str, style: NumberStyle) -> tuple[str, ...]:

@@ -1,14 +1,14 @@
 """What the checks of the PBX side share: the session, the settings, and what was found out on the way."""
 
 import re
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
 
 from adapter.core.model import AmiEvent, Form, NumberStyle
 from adapter.core.routes import CONTEXT, NoRoutes, Routes, RoutesUnreadable, Step
 from adapter.pbx import LinkDown, PbxConfig, Timings, questions
-from adapter.pbx.guards import WHERE
+from adapter.pbx.guards import WHERE, own_ways
 from adapter.pbx.session import Session
 
 TIMINGS = replace(Timings(), booted=3.0, first_event=3.0, pong=2.0)
@@ -36,6 +36,9 @@ class Scene:
     max_calls: int
     now: Callable[[], float]
     timings: Timings = TIMINGS
+    ways: Mapping[str, Form] = field(default_factory=dict)
+    """Trunks of `call_trunks` for this PBX, id → form; none: that of the settings."""
+
     events: list[AmiEvent] = field(default_factory=list)
     """Everything heard since the login."""
 
@@ -101,9 +104,18 @@ class Scene:
         return frozenset(found)
 
     async def trunks(self) -> tuple[str, ...]:
-        """Ids of the providers that calls go through: the one of `TRUNK`, or those of the outgoing routes."""
-        if self.config.form is Form.TRUNK:
-            return (self.config.trunk,)
+        """Ids of the providers that calls go through: those of `call_trunks`, or the one of `TRUNK`; and those of the
+        outgoing routes where calls go by them."""
+        ways = self.ways or own_ways(self.config)
+        direct = tuple(trunk for trunk, form in ways.items() if form is Form.TRUNK)
+        if self.form is Form.TRUNK:
+            return direct
         routes, _ = await self.routes()
-        found = routes.providers if routes else ()
-        return tuple(name for name in found if PJSIP.fullmatch(name))
+        found = (*direct, *(routes.providers if routes else ()))
+        return tuple(dict.fromkeys(name for name in found if PJSIP.fullmatch(name)))
+
+    @property
+    def form(self) -> Form:
+        """Route if any call goes by the outgoing routes."""
+        ways = self.ways or own_ways(self.config)
+        return Form.ROUTE if Form.ROUTE in ways.values() else Form.TRUNK

@@ -1,16 +1,16 @@
 """The way to the carrier: is the provider there and up, registered, with the right codecs, keys and caller id?
 
-With `DIAL_FORM=route` the same is asked of every provider that an outgoing route leads to.
+With several trunks (`call_trunks`) the same is asked of each, and with form route of every provider that an outgoing
+route leads to.
 """
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
-from adapter.core.model import Form
 from adapter.doctor.findings import Finding, Verdict, fail, ok, skipped, warn
 from adapter.doctor.pbx.scene import Scene
 from adapter.pbx import questions
-from adapter.pbx.guards import trunk_problem
+from adapter.pbx.guards import provider_problem
 from adapter.pbx.questions import Registration
 
 PROVIDER = "Telephony providers, this provider"
@@ -66,7 +66,8 @@ async def _provider(scene: Scene, name: str) -> Provider:
     async def option(of: str) -> str:
         return await scene.getvar(f"PJSIP_ENDPOINT({name},{of})")
 
-    problem = await trunk_problem(scene.getvar, replace(scene.config, form=Form.TRUNK, trunk=name))
+    named = "call_trunks.trunk" if name in scene.ways else "TRUNK"
+    problem = await provider_problem(scene.getvar, name, named=named)
     aors = [aor for aor in (await option("aors")).split(",") if aor]
     if not aors:
         return Provider(name=name, problem=problem, there=False)
@@ -96,7 +97,7 @@ async def trunk(scene: Scene) -> Finding:
 def judge_trunk(check: str, tried: str, provider: Provider) -> Finding:
     """The daemon's guard, and what it does not mind."""
     if provider.problem:
-        mend = f"{PROVIDER}: is it on, is TRUNK its id, are server address and port right, does the carrier answer?"
+        mend = f"{PROVIDER}: is it on, is its id right, are server address and port right, does the carrier answer?"
         return fail(check, tried, provider.problem, mend)
     if not provider.looked_after:
         told = (
