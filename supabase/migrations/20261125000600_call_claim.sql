@@ -372,6 +372,7 @@ declare
   v_hours record;
   -- Rows that one claim puts off at most because it is past their hours; some milliseconds. The next one goes on.
   v_put_off integer := 200;
+  v_shut jsonb := '{}';
   v_paused boolean;
   v_row public.call_queue;
   v_one jsonb;
@@ -445,8 +446,9 @@ begin
           where q.user_id = v_user and q.lane = v_lane and q.status in ('dialing', 'talking') and q.outcome is null;
         end if;
 
-        select * into v_hours from public.call_hours_lane(v_user, v_lane, p_now, v_put_off);
+        select * into v_hours from public.call_hours_lane(v_user, v_lane, p_now, v_put_off, v_shut);
         v_put_off := v_hours.most;
+        v_shut := v_hours.known;
         if v_lane_room > 0 then
           for v_row in select * from public.call_lane_rows(v_user, v_lane, v_hours.zones, v_lane_room, p_now) loop
             v_one := null;

@@ -421,9 +421,11 @@ create index if not exists call_queue_zones_idx
 -- Pauses of late.
 create index if not exists call_stops_ended_idx on public.call_stops (coalesce(ended, 'infinity'));
 
--- Puts off up to p_most due rows of a lane and zone at once. The clocks of their ends stand while it is shut.
+-- Puts off up to p_most due rows of a lane and zone at once. The clocks of their ends stand while it is shut (p_shut: when it
+-- was since a day ago, and is until p_until).
 create or replace function public.call_hours_put_off(
-  p_user uuid, p_lane uuid, p_zones text, p_why text, p_until timestamptz, p_most integer, p_now timestamptz
+  p_user uuid, p_lane uuid, p_zones text, p_why text, p_until timestamptz, p_shut tstzmultirange, p_most integer,
+  p_now timestamptz
 )
 returns integer
 language plpgsql volatile security definer
@@ -433,9 +435,6 @@ declare
   v_stood tstzmultirange;
   v_count integer;
 begin
-  if p_most <= 0 then
-    return 0;
-  end if;
   -- The clock of a row that has not ended began a day ago at the earliest. If anything was paused since, that may be another
   -- time for each row: then call_clock_stood counts it all, when a row comes to its end.
   if not exists (
@@ -447,8 +446,7 @@ begin
   ) and not exists (
     select from public.call_stops s where coalesce(s.ended, 'infinity') > p_now - interval '24 hours'
   ) then
-    select range_agg(tstzrange(h.began, h.ended)) into v_stood
-    from public.call_hours_shut(p_user, p_lane, p_zones, p_now - interval '24 hours', p_until) h;
+    v_stood := p_shut;
   end if;
   update public.call_queue q
   set not_before = p_until, wait_reason = p_why, updated_at = p_now,
@@ -486,17 +484,24 @@ begin
 end
 $$;
 
--- Asked once for each lane of a claim. `zones`: rows of these may be looked at, null is all of them; `until`: when
--- the next of the others opens; `most`: what is left of the rows that the claim may put off.
+-- Asked once for each lane of a claim. `zones`: rows of these may be looked at, null is all of them; `until`: when the
+-- next of the others opens; `most`: what is left of the rows that the claim may put off; `known`: what the claim has found
+-- out about hours and zones that are shut, as it costs ten times what all the rest does, and many lanes have the same.
 create or replace function public.call_hours_lane(
-  p_user uuid, p_lane uuid, p_now timestamptz, inout most integer, out zones text[], out until timestamptz
+  p_user uuid, p_lane uuid, p_now timestamptz, inout most integer, inout known jsonb, out zones text[],
+  out until timestamptz
 )
 language plpgsql volatile security definer
 set search_path = ''
 as $$
 declare
-  v_zones text;
+  v_week int4multirange;
+  v_dates public.call_campaign_dates;
   v_row public.call_queue;
+  v_zones text;
+  v_asked text[];
+  v_key text;
+  v_found jsonb;
   v_rule record;
 begin
   if not exists (
@@ -504,24 +509,49 @@ begin
   ) and not exists (select from public.call_campaign_dates d where d.campaign_id = p_lane) then
     return;
   end if;
+  v_week := public.call_hours_week(p_user, p_lane);
+  select * into v_dates from public.call_campaign_dates d where d.campaign_id = p_lane;
   zones := '{}';
   loop
-    select * into v_row from public.call_queue c
-    where c.user_id = p_user and (c.lane::text || ' ' || c.zones) collate "C" > p_lane::text || coalesce(' ' || v_zones, '')
+    select c.zones into v_zones from public.call_queue c
+    where c.user_id = p_user
+      and (c.lane::text || ' ' || c.zones) collate "C" > p_lane::text || coalesce(' ' || v_zones, '')
+      and (c.lane::text || ' ' || c.zones) collate "C" < p_lane::text || '!'
       and c.status = 'queued'
     order by (c.lane::text || ' ' || c.zones) collate "C"
     limit 1;
-    exit when not found or v_row.lane <> p_lane;
-    v_zones := v_row.zones;
-    -- What follows from the age of one row must not be said of the others.
-    v_row.created_at := p_now;
-    select * into v_rule from public.call_rule_hours(v_row, '{}', p_now);
-    if v_rule.until is null then
+    exit when not found;
+    v_asked := public.call_hours_zones(p_user, v_zones);
+    v_key := concat_ws('|', v_week, v_asked, v_dates);
+    v_found := known -> v_key;
+    if v_found is null then
+      -- A row of this lane and zone as it would be if it had just come: what follows from the age of one must not be said
+      -- of the others.
+      v_row.user_id := p_user;
+      v_row.campaign_id := p_lane;
+      v_row.zones := v_zones;
+      v_row.created_at := p_now;
+      select * into v_rule from public.call_rule_hours(v_row, '{}', p_now);
+      v_found := jsonb_build_object('until', v_rule.until, 'why', v_rule.why);
+      if v_rule.until is not null then
+        v_found := v_found || jsonb_build_object('shut', (
+          select range_agg(tstzrange(h.began, h.ended))
+          from public.call_hours_shut(p_user, p_lane, v_zones, p_now - interval '24 hours', v_rule.until) h
+        ));
+      end if;
+      known := known || jsonb_build_object(v_key, v_found);
+    end if;
+    if v_found ->> 'until' is null then
       -- Open, or never: then each of its rows ends by itself.
       zones := zones || v_zones;
     else
-      until := least(until, v_rule.until);
-      most := most - public.call_hours_put_off(p_user, p_lane, v_zones, v_rule.why, v_rule.until, most, p_now);
+      until := least(until, (v_found ->> 'until')::timestamptz);
+      if most > 0 then
+        most := most - public.call_hours_put_off(
+          p_user, p_lane, v_zones, v_found ->> 'why', (v_found ->> 'until')::timestamptz,
+          (v_found ->> 'shut')::tstzmultirange, most, p_now
+        );
+      end if;
     end if;
   end loop;
 end
