@@ -166,8 +166,8 @@ class Inspector(Database):
             raise _foreign("call_doctor_v1", error) from None
 
     async def ways(self, pbx: str) -> tuple[Way, ...]:
-        """Trunks that `call_trunks` has switched on for this PBX; none: that of the settings is the only one. Those that
-        cannot be read the adapter tells of. Raises DatabaseAway, DatabaseRefused."""
+        """Trunks that `call_trunks` has switched on for this PBX; none: that of the settings is the only one. Of those
+        that cannot be read the adapter tells. Raises DatabaseAway, DatabaseRefused."""
         answer = await self.rows("call_trunks", pbx=pbx, enabled="true")
         try:
             return tuple(way for item in array({"rows": answer}, "rows") if (way := _way(item)) is not None)
