@@ -3128,8 +3128,9 @@ declare
   v_full boolean;
   v_due_at timestamptz;
   v_hours record;
-  -- Rows that one claim puts off at most because it is past their hours; some milliseconds. The next one goes on.
-  v_put_off integer := 200;
+  -- Rows that one claim puts off at most because it is past their hours: as many as it commonly takes, or the putting off
+  -- would cost more than the calls. The next one goes on, and nothing waits for it, as lanes that are shut sleep.
+  v_put_off integer := 50;
   v_shut jsonb := '{}';
   v_paused boolean;
   v_row public.call_queue;

@@ -10,7 +10,7 @@ from typing import NamedTuple
 from adapter.core import hours
 from tests.simulation.store_tables import DAY, MONTH, NO_LANE, Row, Tables, hours_zones
 
-PUT_OFF = 200
+PUT_OFF = 50
 """Rows that one claim puts off at most."""
 
 

@@ -42,7 +42,7 @@ async def fill(server: Postgres, db: str, zone: str, count: int, start: int) -> 
 
 
 @pytest.mark.parametrize("statistics", ["fresh", "stale"])
-async def test_a_hundred_thousand_rows_that_are_shut_cost_what_two_hundred_do(
+async def test_a_hundred_thousand_rows_that_are_shut_cost_what_fifty_do(
     lasting_desk: Desk, db: str, pg_server: Postgres, statistics: str
 ) -> None:
     connection = lasting_desk.connection
