@@ -10,7 +10,7 @@ from typing import Any, cast
 
 import pytest
 
-from adapter.sandbox.mikopbx import SimulatedPbx
+from adapter.sandbox.mikopbx import SECOND_TRUNK, SimulatedPbx
 from adapter.sandbox.process import Daemon
 from adapter.sandbox.scenarios import number
 from adapter.sandbox.world import World
@@ -112,3 +112,18 @@ async def test_beside_a_living_adapter_neither_feels_the_other(tmp_path: Path) -
         assert {line["row"] for line in shown} <= set(ids)
         assert process.running
         assert not _lines(process, "database.note")
+
+
+async def test_it_shows_the_trunk_of_the_table_that_a_call_would_take(tmp_path: Path) -> None:
+    async with World.started(speed=5, directory=tmp_path, daemon=False) as world:
+        await world.pool.execute(
+            "insert into call_trunks (pbx, trunk, number_style, strip_prefix, add_prefix) "
+            "values ('sandbox', $1, 'national', '0', '0060')",
+            SECOND_TRUNK,
+        )
+        await world.queue([{"user_id": USER, "phone_number": number("10", 1)}])
+        async with _shadow(world) as process:
+            (line,) = await _shown(process, 1)
+        assert line["trunk"] == SECOND_TRUNK
+        assert f"@{SECOND_TRUNK} |" in line["action"]
+        assert cast("SimulatedPbx", world.pbx).calls == []
