@@ -399,6 +399,7 @@ declare
   v_known text;
   v_log record;
   v_facts jsonb;
+  v_price jsonb;
 begin
   if v_call is null then
     raise exception 'a record must name its call_id';
@@ -504,10 +505,16 @@ begin
       note := format('call %s is not known: its rows were deleted', v_call);
     elsif jsonb_typeof(v_log.metadata) is distinct from 'object'
       or coalesce(v_log.metadata ->> 'outcome', 'unknown') = 'unknown' then
+      v_price := public.call_price(
+        v_call, v_outcome, v_answered is not null or v_outcome in ('answered', 'voicemail', 'ai_failed'), v_talk,
+        p_record ->> 'trunk', p_now
+      );
       perform public.call_log_end(
         v_log.id, v_log.status, v_log.duration, v_log.metadata, v_outcome, v_status, v_reason, v_talk,
-        v_answered is not null or v_outcome in ('answered', 'voicemail', 'ai_failed'), v_facts, p_now
+        v_answered is not null or v_outcome in ('answered', 'voicemail', 'ai_failed'),
+        v_facts || public.call_price_facts(v_price), p_now
       );
+      perform public.call_price_keep(v_price);
       -- Who claimed it is forgotten: the setting of the adapter that tells it decides.
       perform public.call_charge(
         v_call, (select l.user_id from public.call_logs l where l.id = v_log.id),
@@ -533,7 +540,15 @@ begin
   v_row.ringing_at := coalesce(v_ringing, v_row.ringing_at);
   v_row.answered_at := coalesce(v_answered, v_row.answered_at);
   v_row.ended_at := coalesce(v_ended, p_now);
+  v_price := public.call_price(
+    v_call, v_outcome, v_row.answered_at is not null or v_outcome in ('answered', 'voicemail', 'ai_failed'), v_talk,
+    p_record ->> 'trunk', p_now
+  );
+  v_facts := v_facts || public.call_price_facts(v_price);
   done := public.call_end(v_row, v_outcome, v_status, v_reason, v_talk, v_facts, p_now);
+  if done then
+    perform public.call_price_keep(v_price);
+  end if;
   if done and v_known is null then
     perform public.call_trunk_heard(v_row, v_outcome, coalesce((p_record ->> 'watched')::boolean, true), p_now);
   end if;

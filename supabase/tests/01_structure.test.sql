@@ -11,21 +11,21 @@ select c.oid, c.relname::text as name, c.relkind
 from pg_class c
 where c.relnamespace = 'public'::regnamespace and c.relkind in ('r', 'p', 'v', 'm', 'f')
   and c.relname not in ('call_costs', 'call_logs', 'campaigns')
-  and (c.relname ~ '^(calls?|queue|do_not)_' or to_regclass('public.users') is null);
+  and (c.relname ~ '^(calls?|queue|do_not)_|^campaign_costs$' or to_regclass('public.users') is null);
 
 select set_eq(
   $$ select name from found where relkind = 'r' $$,
   array[
     'call_adapters', 'call_arrivals', 'call_batches', 'call_bell', 'call_campaign_news', 'call_campaigns_gone',
     'call_charges', 'call_dials', 'call_lanes', 'call_limits', 'call_outcomes', 'call_pauses', 'call_pbx', 'call_queue', 'call_regions',
-    'call_retries', 'call_retry_rules', 'call_settings', 'call_stops', 'call_tenants', 'call_trunk_health', 'call_trunks',
+    'call_prices', 'call_rates', 'call_retries', 'call_retry_rules', 'call_settings', 'call_stops', 'call_tenants', 'call_trunk_health', 'call_trunks',
     'call_campaign_dates', 'call_days', 'call_hours', 'call_user_caps', 'do_not_call', 'call_user_zones', 'call_zones'
   ],
   'our tables'
 );
 select set_eq(
   $$ select name from found where relkind <> 'r' $$,
-  array['calls_live', 'calls_today', 'queue_overview', 'queue_problems'],
+  array['calls_live', 'calls_today', 'campaign_costs', 'queue_overview', 'queue_problems'],
   'our views, and nothing else'
 );
 select has_table('public', name, 'there is ' || name) from unnest(array['call_logs', 'campaigns']) name;

@@ -20,6 +20,8 @@ insert into ours values
   ('call_days', 'table'),
   ('call_hours', 'table'),
   ('call_retry_rules', 'table'),
+  ('call_rates', 'table'),
+  ('call_prices', 'table'),
   ('call_lanes', 'table'),
   ('call_limits', 'table'),
   ('call_outcomes', 'table'),
@@ -40,6 +42,7 @@ insert into ours values
   ('calls_live', 'view'),
   ('calls_today', 'view'),
   ('queue_overview', 'view'),
+  ('campaign_costs', 'view'),
   ('queue_problems', 'view'),
   ('call_arrivals_id_seq', 'sequence'),
   ('call_campaign_news_id_seq', 'sequence'),
@@ -57,7 +60,7 @@ select set_eq(
     from pg_class c
     where c.relnamespace = 'public'::regnamespace and c.relkind in ('r', 'p', 'v', 'm', 'f', 'S')
       and c.relname not in ('call_costs', 'call_logs', 'campaigns')
-      and (c.relname ~ '^(calls?|queue|do_not)_' or to_regclass('public.users') is null)
+      and (c.relname ~ '^(calls?|queue|do_not)_|^campaign_costs$' or to_regclass('public.users') is null)
   $$,
   'select name, kind from ours',
   'every table, view and sequence of ours is tried here'
@@ -126,12 +129,12 @@ select throws_ok(
 );
 reset role;
 revoke all on call_queue from anon;
-grant select on calls_live, calls_today, queue_overview, queue_problems to authenticated;
+grant select on calls_live, calls_today, campaign_costs, queue_overview, queue_problems to authenticated;
 set local role authenticated;
 select throws_ok(
   format('select from public.%I', name), '42501', null, format('authenticated with a grant still reads nothing by %s', name)
 )
-from unnest(array['calls_live', 'calls_today', 'queue_overview', 'queue_problems']) name;
+from unnest(array['calls_live', 'calls_today', 'campaign_costs', 'queue_overview', 'queue_problems']) name;
 
 select * from finish();
 rollback;

@@ -14,9 +14,10 @@ TABLES = (
     "call_campaign_news", "call_pauses", "call_campaigns_gone", "call_retries", "call_charges",
     "call_dials", "call_trunks", "call_trunk_health", "call_limits",
     "call_hours", "call_campaign_dates", "call_user_zones", "call_zones",
+    "call_rates", "call_prices",
     "call_stops", "call_retry_rules", "do_not_call", "call_user_caps", "call_days",
 )  # fmt: skip
-VIEWS = ("calls_live", "calls_today", "queue_overview", "queue_problems")
+VIEWS = ("calls_live", "calls_today", "queue_overview", "queue_problems", "campaign_costs")
 SEQUENCES = (
     "call_hours_id_seq",
     "call_arrivals_id_seq", "call_campaign_news_id_seq", "call_claim_number", "call_pauses_id_seq", "call_queue_id_seq",
@@ -29,6 +30,7 @@ PUBLIC_FUNCTIONS = {
     "call_explain_v1", "call_dry_run_v1",
     "call_hours_v1", "call_hours_set_v1",
     "call_retry_v1", "call_retry_set_v1",
+    "call_cost_v1", "call_costs_v1", "call_rates_import_v1",
     "call_why_stopped_v1", "call_pause_v1", "call_resume_v1", "call_cancel_all_v1",
     "call_do_not_call_v1", "call_do_not_call_import_v1", "call_do_not_call_remove_v1", "call_opt_out_v1",
 }  # fmt: skip
