@@ -220,7 +220,8 @@ comment on column public.call_queue.contact_id is 'Contact of the app, if any.';
 comment on column public.call_queue.prompt_id is 'Prompt that the AI shall use.';
 comment on column public.call_queue.agent_id is 'Text for call_logs.agent_id; without it the prompt id is taken.';
 comment on column public.call_queue.idsale is 'Passed on to call_logs.';
-comment on column public.call_queue.priority is '0 to 9, 9 first, within the lane.';
+comment on column public.call_queue.priority is
+  '0 to 9, 9 first, within the lane. 9 is urgent: its user and campaign have the next turn.';
 comment on column public.call_queue.not_before is 'Not dialed before this instant.';
 comment on column public.call_queue.expires_at is
   'Ends undialed at this instant: 24 hours after not_before unless given, never later than 30 days after the insert.';

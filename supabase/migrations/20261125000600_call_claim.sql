@@ -122,7 +122,37 @@ begin
 end
 $$;
 
--- Takes over what the inserting sessions told, and wakes whoever's time has come. True: there is more of it.
+-- A place in the order of turns: behind all others, or with an urgent row before all who have none.
+create or replace function public.call_turn_next(p_urgent boolean)
+returns bigint
+language plpgsql volatile security definer
+set search_path = ''
+as $$
+begin
+  -- So many turns nobody ever has.
+  return nextval('public.call_turn') - case when p_urgent then 1000000000000000 else 0 end;
+end
+$$;
+
+-- True if a row of the highest priority is due in this lane.
+create or replace function public.call_lane_urgent(p_user uuid, p_lane uuid, p_now timestamptz)
+returns boolean
+language plpgsql stable security definer
+set search_path = ''
+as $$
+begin
+  -- Ordered, so that no plan of old statistics takes another index.
+  return coalesce((
+    select q.not_before from public.call_queue q
+    where q.user_id = p_user and q.lane = p_lane and q.status = 'queued' and q.priority = 9
+    order by q.not_before
+    limit 1
+  ) <= p_now, false);
+end
+$$;
+
+-- Takes over what the inserting sessions told, and wakes whoever's time has come; who has an urgent row among it is next.
+-- True: there is more of it.
 create or replace function public.call_turns_refresh(p_now timestamptz)
 returns boolean
 language plpgsql volatile security definer
@@ -131,6 +161,10 @@ as $$
 declare
   v_batch constant integer := 2000;
   v_taken integer;
+  v_users uuid[];
+  v_lanes uuid[];
+  v_woken_users uuid[];
+  v_woken_lanes uuid[];
 begin
   with gone as (
     delete from public.call_arrivals a
@@ -155,16 +189,34 @@ begin
     where (not t.ready and excluded.ready) or excluded.wake_at < coalesce(t.wake_at, 'infinity')
     returning 1
   )
-  select coalesce(sum(n.arrivals), 0) into v_taken from lanes n;
+  select coalesce(sum(n.arrivals), 0),
+    array_agg(n.user_id order by n.user_id, n.lane), array_agg(n.lane order by n.user_id, n.lane)
+  into v_taken, v_users, v_lanes
+  from lanes n;
 
-  update public.call_lanes set ready = true, wake_at = null
-  where (user_id, lane) in (
-    select l.user_id, l.lane from public.call_lanes l where l.wake_at <= p_now order by l.wake_at limit 500
-  );
+  with woken as (
+    update public.call_lanes set ready = true, wake_at = null
+    where (user_id, lane) in (
+      select l.user_id, l.lane from public.call_lanes l where l.wake_at <= p_now order by l.wake_at limit 500
+    )
+    returning user_id, lane
+  )
+  select array_agg(w.user_id order by w.user_id, w.lane), array_agg(w.lane order by w.user_id, w.lane)
+  into v_woken_users, v_woken_lanes
+  from woken w;
+  v_users := v_users || v_woken_users;
+  v_lanes := v_lanes || v_woken_lanes;
   update public.call_tenants set ready = true, wake_at = null
   where user_id = any (array(
     select t.user_id from public.call_tenants t where t.wake_at <= p_now order by t.wake_at limit 500
   ));
+  for i in 1 .. coalesce(cardinality(v_users), 0) loop
+    if public.call_lane_urgent(v_users[i], v_lanes[i], p_now) then
+      update public.call_lanes set served = public.call_turn_next(true)
+      where user_id = v_users[i] and lane = v_lanes[i] and served >= 0;
+      update public.call_tenants set served = public.call_turn_next(true) where user_id = v_users[i] and served >= 0;
+    end if;
+  end loop;
   return v_taken = v_batch;
 end
 $$;
@@ -335,7 +387,8 @@ begin
 end
 $$;
 
--- Claims up to p_room rows: users in turn, within a user its lanes in turn, within a lane by priority and time.
+-- Claims up to p_room rows: users in turn, within a user its lanes in turn, within a lane by priority and time. An urgent
+-- row (priority 9) gives its user and lane the next turn, and no more than that: its share of each claim stays the same.
 create or replace function public.call_claim(
   p_adapter uuid, p_incarnation bigint, p_status jsonb, p_room integer, p_claim_id uuid, p_now timestamptz,
   out claimed jsonb, out more boolean, out notes jsonb
@@ -475,7 +528,7 @@ begin
         -- Empty only if a look says so: what was found above was cut by limits and by rows held elsewhere.
         v_due_at := public.call_hours_due(v_user, v_lane, v_hours.zones, v_hours.until);
         update public.call_lanes
-        set served = nextval('public.call_turn'),
+        set served = public.call_turn_next(public.call_lane_urgent(v_user, v_lane, p_now)),
           ready = v_lane_room > 0 and v_due_at <= p_now and v_due_at is not null,
           wake_at = case
             when v_lane_room <= 0 and v_due_at is not null then p_now + interval '2 seconds'
@@ -488,7 +541,9 @@ begin
       from public.call_lanes l
       where l.user_id = v_user and (l.ready or l.wake_at is not null);
       update public.call_tenants t
-      set served = nextval('public.call_turn'),
+      set served = public.call_turn_next(exists (
+          select from public.call_lanes l where l.user_id = v_user and l.ready and not l.paused and l.served < 0
+        )),
         ready = not v_full and exists (
           select from public.call_lanes l where l.user_id = v_user and l.ready and not l.paused
         ),

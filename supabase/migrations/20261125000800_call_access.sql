@@ -53,7 +53,7 @@ begin
         'call_log_end', 'call_end_uncalled', 'call_room_made', 'call_settle', 'call_settle_held', 'call_end',
         'call_release', 'call_record', 'call_sweep_row', 'call_housekeep', 'call_lane_due', 'call_turns_refresh', 'call_turns_repair',
         'call_claimed', 'call_claim_row', 'call_claim', 'call_lock', 'call_highest_claim', 'call_opened', 'call_open', 'call_register_v1',
-        'call_heartbeat', 'call_sync_v1', 'call_cancel_v1', 'call_at_work'
+        'call_heartbeat', 'call_sync_v1', 'call_cancel_v1', 'call_at_work', 'call_turn_next', 'call_lane_urgent'
       ])
   loop
     execute format('revoke all on function %s from public, anon, authenticated, service_role', v_function);

@@ -473,6 +473,8 @@ class History:
             status["seen"] = known.told + dice.choice((0, 0, 0, 0, 0, 0, -1, -2, 1))
         if (held := self._store.tables.pbxs.get(desk.pbx)) is not None and dice.random() < 0.7:
             status["epoch"] = held.epoch - (dice.random() < 0.3)
+        if dice.random() < 0.5:
+            status |= {"trunks_version": self._store.tables.trunks_version - dice.choice((0, 0, 1))}
         if dice.random() < 0.7:
             status |= {"trunks": self._trunks(), "reserved": dice.choice((0, 0, 1))}
         for chance, change in ((0.01, {"region": "SG"}), (0.01, {"pbx": None}), (0.02, {"trunk": None})):

@@ -11,10 +11,10 @@ from typing import Any
 from uuid import UUID
 
 from adapter.core.hours import Window
-from adapter.core.model import ClaimedRow, OpenCall
+from adapter.core.model import ClaimedRow, OpenCall, Way
 from adapter.supabase_io import records
 from adapter.supabase_io.database import Registered, SyncReply, SyncRequest
-from tests.simulation import store_claim, store_records
+from tests.simulation import store_claim, store_records, store_trunks
 from tests.simulation.store_tables import (
     LIVE,
     NO_LANE,
@@ -136,7 +136,8 @@ class Store:
         """A person writes a trunk into `call_trunks`, or changes it."""
         known = self._tables.trunks.get((pbx, trunk))
         self._tables.trunks[pbx, trunk] = replace(known or Trunk(pbx=pbx, trunk=trunk), **columns)
-        self._tables.trunks_version += 1
+        # "on conflict do update" is an insert and an update to triggers of the statement.
+        self._tables.trunks_version += 2
 
     def drop_trunk(self, pbx: str, trunk: str, now: float) -> bool:
         """A person deletes one."""
@@ -278,7 +279,14 @@ class Store:
             hangups=self._hangups(adapter, status.get("pbx") if holder else None),
             takeover=self._open(lambda row: row.pbx == status.get("pbx") and row.adapter != adapter) if taken else (),
             told=told,
+            ways=None if status.get("trunks_version") == tables.trunks_version else self._ways(status.get("pbx")),
+            trunks_version=tables.trunks_version,
         )
+
+    def _ways(self, pbx: object) -> tuple[Way, ...]:
+        """As `call_ways`."""
+        mine = [trunk for (at, _), trunk in sorted(self._tables.trunks.items()) if at == pbx and trunk.enabled]
+        return tuple(records.decode_way({**store_trunks.told_way(trunk), "caller_id": None}) for trunk in mine)
 
     def witness(self, adapter: str, calls: Sequence[str], now: float) -> tuple[OpenCall, ...]:
         """`call_witness_v1`."""

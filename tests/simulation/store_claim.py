@@ -12,6 +12,7 @@ MOST = 100
 BATCH = 2000
 PASSES = 6
 NO_LIMIT = 2147483647
+URGENT = 10**15
 STEP = 3600.0
 
 
@@ -99,10 +100,31 @@ def turns_refresh(tables: Tables, now: float) -> bool:
         _told(tables.lanes.setdefault(at, Turn()), due_at, now)
     for user, due_at in users.items():
         _told(tables.tenants.setdefault(user, Tenant()), due_at, now)
+    woken = [at for at, turn in tables.lanes.items() if turn.wake_at is not None and turn.wake_at <= now]
     for turn in (*tables.lanes.values(), *tables.tenants.values()):
         if turn.wake_at is not None and turn.wake_at <= now:
             turn.ready, turn.wake_at = True, None
+    for at in (*sorted(lanes), *sorted(woken)):
+        if lane_urgent(tables, *at, now):
+            for told in (tables.lanes.get(at), tables.tenants.get(at[0])):
+                if told is not None and told.served >= 0:
+                    told.served = turn_next(tables, urgent=True)
     return len(taken) == BATCH
+
+
+def turn_next(tables: Tables, *, urgent: bool) -> int:
+    """As `call_turn_next`."""
+    tables.last_turn += 1
+    return tables.last_turn - (URGENT if urgent else 0)
+
+
+def lane_urgent(tables: Tables, user: str, lane: str, now: float) -> bool:
+    """As `call_lane_urgent`."""
+    return any(
+        row.status == "queued" and row.user_id == user and row.lane == lane and row.priority == 9
+        and row.not_before <= now
+        for row in tables.open.values()
+    )  # fmt: skip
 
 
 def _told(turn: Turn, due_at: float, now: float) -> None:
@@ -267,8 +289,8 @@ class Claim:
         told = [turn for turn in mine.values() if turn.ready or turn.wake_at is not None]
         wake_at = min((turn.wake_at for turn in told if turn.wake_at is not None), default=None)
         tenant = tables.tenants[user]
-        tables.last_turn += 1
-        tenant.served = tables.last_turn
+        urgent = any(turn.ready and not turn.paused and turn.served < 0 for turn in mine.values())
+        tenant.served = turn_next(tables, urgent=urgent)
         tenant.ready = not full and any(turn.ready and not turn.paused for turn in mine.values())
         if full:
             tenant.wake_at = now + (1.0 if trunks_left <= 0 else 2.0)
@@ -296,8 +318,7 @@ class Claim:
                     got += 1
         due_at = store_hours.due(tables, user, lane, found)
         turn = tables.lanes[user, lane]
-        tables.last_turn += 1
-        turn.served = tables.last_turn
+        turn.served = turn_next(tables, urgent=lane_urgent(tables, user, lane, now))
         turn.ready = room > 0 and due_at is not None and due_at <= now
         if room <= 0 and due_at is not None:
             turn.wake_at = now + 2.0

@@ -176,7 +176,7 @@ def way(tables: Tables, row: Row, told: Told) -> Way:
             continue
         found = left(tables, told, trunk.trunk, trunk.max_channels)
         if found.n > 0:
-            return Way(trunk.trunk, _told_way(trunk))
+            return Way(trunk.trunk, told_way(trunk))
         assert found.until is not None
         if best is None or best.until is None or found.until < best.until:
             best = found
@@ -217,7 +217,8 @@ def _takes(trunk: Trunk, e164: str) -> bool:
     return not trunk.prefixes or any(e164.removeprefix("+").startswith(begins) for begins in trunk.prefixes)
 
 
-def _told_way(trunk: Trunk) -> Mapping[str, Any]:
+def told_way(trunk: Trunk) -> Mapping[str, Any]:
+    """The row of `call_trunks` as an adapter is told of it."""
     return {
         "id": trunk.trunk, "form": trunk.form, "number_style": trunk.number_style, "strip": trunk.strip_prefix,
         "add": trunk.add_prefix, "calls_per_second": trunk.calls_per_second, "max_channels": trunk.max_channels,

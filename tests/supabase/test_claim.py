@@ -344,3 +344,48 @@ async def test_inserted_metadata_cannot_crash_the_apps_pages_or_hide_our_facts(d
     assert "vapi_cost" not in metadata
     assert metadata["attempt"] == "1"
     assert metadata["note"] == {"b": 2}
+
+
+async def test_one_urgent_row_overtakes_a_campaign_of_ten_thousand(desk: Desk) -> None:
+    await desk.fill(10_000, campaign=CAMPAIGN)
+    await desk.claim(5)
+    urgent = await desk.insert("+60123459999", campaign_id=CAMPAIGN, priority=9)
+    assert [row["row_id"] for row in await desk.claim(1)] == [urgent]
+
+
+async def test_one_urgent_row_overtakes_other_campaigns_and_users(desk: Desk) -> None:
+    for serial in range(30):
+        user = f"00000000-0000-4000-8000-0000000001{serial:02d}"
+        await desk.fill(20, user=user, campaign=CAMPAIGN, start=serial * 100)
+    await desk.fill(20, user=OTHER, campaign=CAMPAIGN, start=5000)
+    await desk.claim(5)
+    urgent = await desk.insert("+60123459999", user_id=OTHER, campaign_id=SECOND, priority=9)
+    assert urgent in [row["row_id"] for row in await desk.claim(2)]
+
+
+async def test_an_urgent_row_that_becomes_due_later_overtakes_as_well(desk: Desk) -> None:
+    for serial in range(30):
+        await desk.fill(20, user=f"00000000-0000-4000-8000-0000000001{serial:02d}", start=serial * 100)
+    urgent = await desk.connection.fetchval(
+        "insert into call_queue (user_id, phone_number, priority, not_before) "
+        "values ($1, '+60123459999', 9, clock_timestamp() + interval '200 milliseconds') returning id",
+        OTHER,
+    )
+    assert urgent not in [row["row_id"] for row in await desk.claim(5)]
+    await desk.connection.execute("select pg_sleep(0.25)")
+    assert urgent in [row["row_id"] for row in await desk.claim(2)]
+
+
+async def test_who_calls_everything_urgent_gets_no_more_than_a_share(desk: Desk) -> None:
+    await desk.connection.execute(
+        "insert into call_queue (user_id, phone_number, priority) "
+        "select $1, '+601' || (100000000 + i), 9 from generate_series(1, 200) i",
+        OTHER,
+    )
+    for serial in range(30):
+        await desk.fill(20, user=f"00000000-0000-4000-8000-0000000001{serial:02d}", start=5000 + serial * 100)
+    of_whom: Counter[str] = Counter()
+    for _ in range(12):
+        of_whom.update(row["user_id"] for row in await desk.claim(5))
+    assert of_whom[OTHER] == 12
+    assert len(of_whom) == 31
