@@ -7,7 +7,7 @@ Nothing else differs from what users install.
 import json
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import fields, replace
+from dataclasses import fields
 from datetime import UTC, datetime
 from hashlib import md5
 from typing import Any, TypeAlias
@@ -329,8 +329,7 @@ class ClockedPostgres:
             request.room,
             request.claim_id,
         )
-        # The list of trunks is for the adapter alone (tests/supabase/test_trunks.py): no rule reads it.
-        return replace(replies.synced(answer), ways=None, trunks_version=None)
+        return replies.synced(answer)
 
     async def witness(self, adapter: str, calls: Sequence[str], now: float) -> tuple[OpenCall, ...]:
         """As `Store.witness`."""

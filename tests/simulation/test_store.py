@@ -255,7 +255,14 @@ class Scripted:
 
     async def sync(self, hour: float, *records: dict[str, Any], most: int = 0) -> SyncReply:
         """One request, for `most` calls in the air."""
-        status: dict[str, Any] = {"pbx": "pbx", "ready": True, "trunk": "T", "region": "MY", "limits": {"pbx": most}}
+        status: dict[str, Any] = {
+            "pbx": "pbx",
+            "ready": True,
+            "trunk": "T",
+            "region": "MY",
+            "limits": {"pbx": most},
+            "countries": ["*"],
+        }
         request = SyncRequest(
             records=tuple(enumerate(records, 1)), status=status, room=5, claim_id=str(UUID(int=int(hour * 3600) + 9))
         )
