@@ -192,6 +192,12 @@ def test_the_journal_must_outlast_a_ringing() -> None:
     assert read({**REQUIRED, "CALLS_PER_SECOND": "100"})["CALLS_PER_SECOND"] == 100
 
 
+def test_more_calls_in_setup_than_calls_is_a_mistake() -> None:
+    with pytest.raises(SettingsError, match="MAX_CALLS_IN_SETUP is above MAX_CALLS"):
+        read({**REQUIRED, "MAX_CALLS_IN_SETUP": "60"})
+    assert read({**REQUIRED, "MAX_CALLS": "10"})["MAX_CALLS_IN_SETUP"] == 25, "the default is in nobody's way"
+
+
 def test_secrets_are_listed() -> None:
     assert set(read(REQUIRED).secrets) == {"key-of-a-test", REQUIRED["MIKOPBX_AMI_PASSWORD"]}
 

@@ -399,16 +399,16 @@ MUTANTS = (
     Mutant("takeover before flush", 1, _patch(Ticker, "_request", _claims_first)),
     Mutant("witness that says nothing", 23, _patch(Follower, "testify", _says_nothing)),
     Mutant("witness that is not asked", 135, _patch(Follower, "unsure_of", _asks_nothing)),
-    Mutant("claim asked again under another id", 15, _patch(Ticker, "_request", _new_id_each_time)),
-    Mutant("stale claim sent after suspension", 1, _patch(adapter.dialer, "FRESH_SECONDS", 1e9)),
+    Mutant("claim asked again under another id", 18, _patch(Ticker, "_request", _new_id_each_time)),
+    Mutant("stale claim sent after suspension", 12, _patch(adapter.dialer, "FRESH_SECONDS", 1e9)),
     Mutant(
         "age of a claim on a clock that sleeps", 63, _patch(adapter.clock, "boot", lambda: PROCESS.get().monotonic())
     ),
     Mutant(
         "waits measured on a clock that can be set", 114, _patch(adapter.clock, "steady", lambda: adapter.clock.wall)
     ),
-    Mutant("record forgotten when it is sent", 18, _patch(Ticker, "_request", _forgotten_when_sent)),
-    Mutant("outcome sent to Supabase before it is synced to disk", 30, _patch(Outbox, "put", _put_unsynced)),
+    Mutant("record forgotten when it is sent", 14, _patch(Ticker, "_request", _forgotten_when_sent)),
+    Mutant("outcome sent to Supabase before it is synced to disk", 33, _patch(Outbox, "put", _put_unsynced)),
     Mutant("record kept in memory alone", 34, _patch(Outbox, "put", _put_never_written)),
     Mutant("outbox opened as if empty", 30, _patch(outbox_file, "open_file", _opens_empty)),
     Mutant("registration begun anew after a crash", 34, _patch(StateDir, "begin_incarnation", _new_nonce)),
