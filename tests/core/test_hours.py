@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from adapter.core.hours import Week, Window, is_open, met, next_turn, shut_stretches, united, zone_known
-from tests.core.weeks import WEEKS, ZONES, instants
+from tests.core.weeks import CHANGED, WEEKS, ZONES, around, instants
 
 ALL = frozenset(range(1, 8))
 HOUR = 3600
@@ -39,6 +39,15 @@ def test_the_next_turn_is_the_first_minute_that_is_so(week: Week, zones: list[st
         first = now - now % 60 + 60
         minutes = range(int(first), int(last), 60)
         assert not [minute for minute in minutes if minute < last and is_open(week, zones, minute) is wanted]
+
+
+@pytest.mark.parametrize(("zone", "change"), CHANGED)
+def test_about_a_change_of_the_clock_too(zone: str, change: datetime) -> None:
+    for week, now in around(zone, change):
+        for wanted in (True, False):
+            found = next_turn(week, [zone], now, opening=wanted)
+            minutes = (now + 60 * minute for minute in range(3 * 1440))
+            assert found == next((minute for minute in minutes if is_open(week, [zone], minute) is wanted), None)
 
 
 @settings(max_examples=100, deadline=None)

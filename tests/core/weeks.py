@@ -1,10 +1,12 @@
 """Weeks, zones and instants for property tests: many of the instants lie near a change of the clock."""
 
-from datetime import UTC, datetime
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from zoneinfo import ZoneInfo
 
 from hypothesis import strategies as st
 
-from adapter.core.hours import DAY, Window, met, united
+from adapter.core.hours import DAY, Week, Window, met, united
 
 ZONES = (
     "Asia/Kuala_Lumpur", "America/New_York", "America/Los_Angeles", "Europe/Berlin", "Australia/Lord_Howe",
@@ -44,3 +46,30 @@ def instants() -> st.SearchStrategy[float]:
         lambda change, off: round(2 * change) + off, st.sampled_from(_CHANGES), st.integers(-6 * DAY, 6 * DAY)
     )
     return (any_time | near | near).map(lambda halves: halves / 2)
+
+
+CHANGED = (
+    ("America/New_York", datetime(2026, 3, 8, 7, tzinfo=UTC)),
+    ("America/New_York", datetime(2026, 11, 1, 6, tzinfo=UTC)),
+    ("Australia/Lord_Howe", datetime(2025, 4, 5, 15, tzinfo=UTC)),
+    ("Australia/Lord_Howe", datetime(2025, 10, 4, 15, 30, tzinfo=UTC)),
+    ("Pacific/Apia", datetime(2011, 12, 30, 10, tzinfo=UTC)),
+    ("Africa/Casablanca", datetime(2026, 2, 15, 2, tzinfo=UTC)),
+    ("Africa/Casablanca", datetime(2026, 3, 22, 2, tzinfo=UTC)),
+    ("Europe/Berlin", datetime(2026, 3, 29, 1, tzinfo=UTC)),
+    ("Europe/Berlin", datetime(2026, 10, 25, 1, tzinfo=UTC)),
+    ("Asia/Kuala_Lumpur", datetime(2026, 3, 29, 1, tzinfo=UTC)),
+)
+"""Zones, and instants at which their clocks are changed (the last one's are not)."""
+
+
+def around(zone: str, change: datetime) -> Iterator[tuple[Week, float]]:
+    """Short windows with an edge about the time that the clock shows at a change, asked for before and after it."""
+    for wall in (change.astimezone(ZoneInfo(zone)), (change - timedelta(seconds=1)).astimezone(ZoneInfo(zone))):
+        for start in range(-90, 91, 15):
+            begin = wall.hour * 60 + wall.minute + start
+            for length in (10, 60):
+                if 0 <= begin < begin + length <= _MINUTES:
+                    window = Window(days=frozenset(range(1, 8)), start=begin * 60, end=(begin + length) * 60)
+                    for before in (-7200.0, -600.0, 1800.0):
+                        yield united([window]), change.timestamp() + before

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from datetime import UTC, datetime
+from zoneinfo import ZoneInfo
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -9,7 +10,7 @@ from hypothesis import strategies as st
 
 from adapter.core import hours
 from adapter.core.hours import Week, Window
-from tests.core.weeks import SCOPES, ZONES, instants
+from tests.core.weeks import CHANGED, SCOPES, ZONES, around, instants
 from tests.supabase.helpers import OTHER, USER, Desk
 
 CAMPAIGN = "00000000-0000-4000-8000-0000000000cc"
@@ -55,6 +56,20 @@ async def test_the_database_and_python_agree(
         USER, CAMPAIGN, zones, datetime.fromtimestamp(now, UTC), opening,
     )  # fmt: skip
     assert _seconds(answer) == hours.next_turn(week, zones, now, opening=opening)
+
+
+@pytest.mark.parametrize(("zone", "change"), CHANGED)
+async def test_they_agree_about_a_change_of_the_clock(desk: Desk, zone: str, change: datetime) -> None:
+    ask = await desk.connection.prepare(
+        "select public.call_hours_turn(int4multirange(int4range($1, $2)), array[$3], $4, $5)"
+    )
+    for week, now in around(zone, change):
+        # Only the day of the change: it is a window of every day, and the others are no news.
+        local = datetime.fromtimestamp(now, ZoneInfo(zone))
+        start, end = week[local.weekday()]
+        for opening in (True, False):
+            answer = await ask.fetchval(start, end, zone, datetime.fromtimestamp(now, UTC), opening)
+            assert _seconds(answer) == hours.next_turn(((start, end),), [zone], now, opening=opening)
 
 
 def _merged(found: list[list[int]]) -> Week:
