@@ -2,6 +2,7 @@
 
 import argparse
 import shlex
+import uuid
 from collections.abc import Callable
 
 
@@ -39,6 +40,14 @@ def whole(low: int, high: int) -> Callable[[str], int]:
         return int(text)
 
     return parse
+
+
+def uuid_text(text: str) -> str:
+    """The id of a user or campaign."""
+    try:
+        return str(uuid.UUID(text))
+    except ValueError:
+        raise argparse.ArgumentTypeError(f'"{text}" is no id (a uuid)') from None
 
 
 def _seconds(text: str) -> float:

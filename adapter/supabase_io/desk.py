@@ -3,17 +3,18 @@
 `wish` may be sent again with the same key until it is answered: it is one row all the same.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Self, TypeVar
 
 import httpx
 
-from adapter.supabase_io import explanations, hours, records, refusals, sights, stops
+from adapter.supabase_io import explanations, hours, money, records, refusals, sights, stops
 from adapter.supabase_io.config import SupabaseConfig
 from adapter.supabase_io.database import Database
 from adapter.supabase_io.explanations import Explanation, Page
 from adapter.supabase_io.hours import Hours
+from adapter.supabase_io.money import Costs, Imported, Retries, RetryRule
 from adapter.supabase_io.records import Unfit
 from adapter.supabase_io.refusals import DatabaseRefused
 from adapter.supabase_io.sights import Following, Overview
@@ -108,6 +109,35 @@ class Desk:
         """Set them instead of what is set, None: none; may be asked again. Raises DatabaseAway, DatabaseRefused."""
         arguments = {"p_scope": target.kind, "p_id": target.key or None, "p_windows": windows}
         return _decoded("call_hours_set_v1", hours.hours, await self._database.ask("call_hours_set_v1", arguments))
+
+    async def retries(self, user: str | None, campaign: str | None) -> Retries:
+        """What follows after each outcome, for a user, a campaign or all. Raises DatabaseAway, DatabaseRefused."""
+        arguments = {"p_user": user, "p_campaign": campaign}
+        return _decoded("call_retry_v1", money.retries, await self._database.ask("call_retry_v1", arguments))
+
+    async def set_retry(self, rule: RetryRule) -> Retries:
+        """Set a rule; may be asked again. Raises DatabaseAway, DatabaseRefused."""
+        arguments = {
+            "p_scope": rule.scope,
+            "p_id": rule.scope_id,
+            "p_outcome": rule.outcome,
+            "p_calls": rule.calls,
+            "p_delays": None if rule.delays is None else list(rule.delays),
+            "p_spread": rule.spread,
+        }
+        return _decoded("call_retry_set_v1", money.retries, await self._database.ask("call_retry_set_v1", arguments))
+
+    async def costs(self, campaign: str | None, most: int) -> Costs:
+        """What a campaign cost, or the `most` dearest. Raises DatabaseAway, DatabaseRefused."""
+        arguments = {"p_campaign": campaign, "p_limit": most}
+        return _decoded("call_costs_v1", money.costs, await self._database.ask("call_costs_v1", arguments))
+
+    async def import_rates(self, trunk: str, lines: Sequence[Mapping[str, Any]]) -> Imported:
+        """Lines of a rate sheet; may be sent again. Raises DatabaseAway, DatabaseRefused."""
+        arguments = {"p_trunk": trunk, "p_lines": [dict(line) for line in lines]}
+        return _decoded(
+            "call_rates_import_v1", money.imported, await self._database.ask("call_rates_import_v1", arguments)
+        )
 
     async def status(self, most: int) -> Overview:
         """Everything as it is now, lists with `most` entries. Raises DatabaseAway, DatabaseRefused."""

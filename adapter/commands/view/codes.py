@@ -30,6 +30,15 @@ exit codes:
   78   the settings are wrong
 """
 
+RATES_HELP = """\
+exit codes:
+  0    all lines were taken
+  1    some were not: each is told with the reason
+  2    the command line is wrong
+  4    not taken, or not known to be: the file is no rate sheet, or Supabase did not answer, or refused
+  78   the settings are wrong
+"""
+
 CANCEL_HELP = """\
 exit codes:
   0    canceled, or the call is being hung up
