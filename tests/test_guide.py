@@ -125,11 +125,11 @@ class TestSupabase:
             await connection.execute(insert)
             tables = await connection.fetch(
                 "select relkind::text, count(*) from pg_class c where relnamespace = 'public'::regnamespace and "
-                "relname like 'call\\_%' and relname not in ('call_logs', 'call_costs') and relkind in ('r', 'S') "
+                "relname ~ '^(do_not_)?call' and relname not in ('call_logs', 'call_costs') and relkind in ('r', 'S') "
                 "and not exists (select from pg_depend where objid = c.oid and deptype = 'i') group by 1"
             )
-            assert {row[0]: row[1] for row in tables} == {"r": 16, "S": 2}
-            assert "It adds sixteen tables, two sequences and some functions" in page("supabase.md")
+            assert {row[0]: row[1] for row in tables} == {"r": 31, "S": 2}
+            assert "It adds 31 tables (`do_not_call` and thirty whose names begin with `call_`), two sequences" in page("supabase.md")
             listed = {row["function"] for row in await connection.fetch(self.FUNCTIONS)}
             assert len(listed) == len(there["functions"]) - len(before["functions"])
             await connection.execute(self.UNINSTALL)
