@@ -416,7 +416,7 @@ MUTANTS = (
     Mutant("take-over not heard", 152, _patch(Ticker, "_commands", _deaf_to_takeovers)),
     Mutant("cancel not heard", 6, _patch(Ticker, "_commands", _deaf_to_cancels)),
     Mutant("sweep that takes no rows", 1, _patch(Ticker, "_turn", _claims_when_rung)),
-    Mutant("sweep left to a bell that says it is live", 1, _patch(Ticker, "_wait", _trusts_the_bell)),
+    Mutant("sweep left to a bell that says it is live", 2, _patch(Ticker, "_wait", _trusts_the_bell)),
     Mutant(
         "hang-up of any leg taken as the end", 1, _patch(life, "_HANDLERS", {**life._HANDLERS, "Hangup": _any_leg_ends})
     ),
