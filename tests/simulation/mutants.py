@@ -37,7 +37,7 @@ from adapter.supabase_io.outbox import Outbox
 from adapter.supabase_io.records import encode
 from adapter.supabase_io.statedir import Identity, StateDir
 from adapter.ticker import Ticker
-from tests.simulation import disk, store_hours
+from tests.simulation import disk, store_hours, store_retries
 from tests.simulation.loop import PROCESS
 from tests.simulation.run import run
 from tests.simulation.store import Row, Store
@@ -368,6 +368,19 @@ def _without_limits() -> Iterator[None]:
         yield
 
 
+_following = store_retries.following
+
+
+def _again_whatever_it_was(*_: Any) -> store_retries.Following:
+    """Whoever was reached is called again."""
+    return store_retries.Following(person=True, seconds=10)
+
+
+def _uncounted(tables: Any, row: Row, outcome: str) -> store_retries.Following:
+    """Tries are spent, and nobody looks how many."""
+    return _following(tables, replace(row, attempts=0), outcome)
+
+
 OVERLAP_SECONDS = 2.0
 """So long before a claim without its lock is written, it has read what it counts."""
 
@@ -394,6 +407,8 @@ MUTANTS = (
     Mutant("longest call not bound in the PBX", 2, _without("TIMEOUT(absolute)")),
     Mutant("outcome fenced by owner", 13, _fenced_by_owner),
     Mutant("limits not counted in the claim", 5, _without_limits),
+    Mutant("called again whatever it was", 1, _patch(store_retries, "following", _again_whatever_it_was)),
+    Mutant("tries not counted", 1, _patch(store_retries, "following", _uncounted)),
     Mutant("hours not asked", 1, _patch(store_hours, "week_of", lambda *_: None)),
     Mutant("claim without its lock", 29, _patch(Claim, "_counts", _read_before)),
     Mutant("takeover before flush", 1, _patch(Ticker, "_request", _claims_first)),
