@@ -129,7 +129,9 @@ class TestSupabase:
                 "and not exists (select from pg_depend where objid = c.oid and deptype = 'i') group by 1"
             )
             assert {row[0]: row[1] for row in tables} == {"r": 31, "S": 2}
-            assert "It adds 31 tables (`do_not_call` and thirty whose names begin with `call_`), two sequences" in page("supabase.md")
+            assert "It adds 31 tables (`do_not_call` and thirty whose names begin with `call_`), two sequences" in page(
+                "supabase.md"
+            )
             listed = {row["function"] for row in await connection.fetch(self.FUNCTIONS)}
             assert len(listed) == len(there["functions"]) - len(before["functions"])
             await connection.execute(self.UNINSTALL)
@@ -257,7 +259,7 @@ class TestFirstCalls:
             first = await connection.fetchrow("select id, user_id::text from call_queue order by id")
             assert first is not None
             assert await connection.fetchval(one.replace("42", str(first["id"]))) == "canceled"
-            await connection.execute(pause.replace("…", first["user_id"]))
+            await connection.execute(pause.replace("ID", first["user_id"]))
             assert await connection.fetchval("select bool_and(paused) from call_tenants") is True
             await connection.execute(all_that_wait)
             assert await connection.fetchval("select count(*) from call_queue where status = 'canceled'") == 3
@@ -265,7 +267,7 @@ class TestFirstCalls:
 
 
 def said_by_the_adapter() -> Iterator[str]:
-    """Every text in the adapter's sources; what is filled in later is left out."""
+    """Every text in the sources of adapter and database; what is filled in later is left out."""
     for path in (ROOT / "adapter").rglob("*.py"):
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             if isinstance(node, ast.JoinedStr):
@@ -273,6 +275,9 @@ def said_by_the_adapter() -> Iterator[str]:
                 yield "".join(str(part) for part in parts)
             elif isinstance(node, ast.Constant) and isinstance(node.value, str):
                 yield node.value
+    # Texts of the database, one for each literal, which may be written over several lines.
+    for text in re.findall(r"'((?:[^'\n]|'')+'(?:\s*\n\s*'(?:[^'\n]|'')+')*)", INSTALL):
+        yield re.sub(r"%s", " ", re.sub(r"'\s*\n\s*'", "", text).rstrip("'"))
 
 
 def test_what_has_to_be_filled_in_is_listed() -> None:
