@@ -483,7 +483,7 @@ declare
   v_lane uuid;
 begin
   foreach v_lane in array array(
-    select l.lane from public.call_lanes l where l.user_id = p_user and l.halted order by l.served limit v_most
+    select l.lane from public.call_lanes l where l.user_id = p_user and l.halted order by l.served, l.lane limit v_most
   ) loop
     if not public.call_campaign_stands(v_lane) then
       update public.call_lanes set halted = false, paused = false, ready = true, wake_at = null

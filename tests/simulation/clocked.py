@@ -21,7 +21,20 @@ from adapter.sandbox.postgres import Postgres
 from adapter.supabase_io import replies
 from adapter.supabase_io.database import Registered, SyncReply, SyncRequest
 from tests.simulation.store import Refused, Store
-from tests.simulation.store_tables import Adapter, Day, Dial, Health, Log, Pbx, RetryRule, Row, Tenant, Trunk, Turn
+from tests.simulation.store_tables import (
+    Adapter,
+    Day,
+    Dial,
+    Health,
+    LaneTurn,
+    Log,
+    Pbx,
+    RetryRule,
+    Row,
+    Stop,
+    Tenant,
+    Trunk,
+)
 from tests.support.db import installation
 
 Connection: TypeAlias = "asyncpg.Connection[asyncpg.Record]"
@@ -40,7 +53,8 @@ truncate public.call_queue, public.call_logs, public.call_tenants, public.call_l
   public.call_pauses, public.call_adapters, public.call_pbx, public.call_dials,
   public.call_trunks, public.call_trunk_health, public.call_limits,
   public.do_not_call, public.call_days, public.call_user_caps,
-  public.call_hours, public.call_campaign_dates, public.call_user_zones, public.call_retry_rules restart identity;
+  public.call_hours, public.call_campaign_dates, public.call_user_zones, public.call_retry_rules,
+  public.call_stops restart identity;
 alter sequence public.call_claim_number restart;
 alter sequence public.call_turn restart;
 update public.call_bell set rung_at = '-infinity';
@@ -79,18 +93,20 @@ _NAMES = {
     "rows": ("select * from public.call_queue", Row),
     "logs": ("select * from public.call_logs", Log),
     "tenants": ("select * from public.call_tenants", Tenant),
-    "lanes": ("select * from public.call_lanes", Turn),
+    "lanes": ("select * from public.call_lanes", LaneTurn),
     "adapters": ("select * from public.call_adapters", Adapter),
     "pbxs": ("select * from public.call_pbx", Pbx),
     "trunks": ("select * from public.call_trunks", Trunk),
     "health": ("select * from public.call_trunk_health", Health),
     "dials": ("select * from public.call_dials", Dial),
     "days": ("select * from public.call_days", Day),
+    "stops": ("select * from public.call_stops", Stop),
 }
 _KEYS = {
     "rows": ("id",), "logs": ("call_id",), "tenants": ("user_id",), "lanes": ("user_id", "lane"),
     "adapters": ("adapter",), "pbxs": ("pbx",), "trunks": ("pbx", "trunk"), "health": ("pbx", "trunk"),
     "dials": ("call_id",), "days": ("user_id", "day"),
+    "stops": ("id",),
 }  # fmt: skip
 _COLUMNS = {name: tuple(column.name for column in fields(kind)) for name, (_, kind) in _NAMES.items()}
 
@@ -207,6 +223,18 @@ class ClockedPostgres:
             return await self._run(query, user, paused) is not None
         query = "update public.call_lanes set paused = $3 where user_id = $1 and lane = $2 returning user_id"
         return await self._run(query, user, lane, paused) is not None
+
+    async def stop(self, kind: str, key: str, reason: str | None, now: float) -> tuple[bool, int]:
+        """As `Store.stop`."""
+        await self.at(now)
+        told = await self._run("select public.call_pause_v1($1, $2, $3)", kind, key, reason)
+        return told["before"], told["live"]
+
+    async def unstop(self, kind: str, key: str, now: float) -> tuple[bool, str | None]:
+        """As `Store.unstop`."""
+        await self.at(now)
+        told = await self._run("select public.call_resume_v1($1, $2)", kind, key)
+        return told["was"], told["still"]
 
     async def trunk(self, pbx: str, trunk: str, now: float, **columns: Any) -> None:
         """As `Store.trunk`."""

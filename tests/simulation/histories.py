@@ -110,6 +110,10 @@ class History:
         self._strict = self._censor.random() < 0.5
         """Are numbers listed, countries closed, users capped, calls counted? Drawn apart as well."""
 
+        self._brakes = Random(f"{seed} stops")
+        self._stopping = self._brakes.random() < 0.4
+        """Is anything paused by command? Drawn apart as well."""
+
         self._releases = self._random.choice((0.15, 0.15, 0.5))
         self._heard = self._desks
         self._alone = False
@@ -176,6 +180,7 @@ class History:
                 self._hours,
                 self._retry,
                 self._forbid,
+                self._stop,
             ),
             (
                 8,
@@ -191,6 +196,7 @@ class History:
                 5 if self._timed else 0,
                 4 if self._insists else 0,
                 10 if self._strict else 0,
+                8 if self._stopping else 0,
             ),
         )[0]
         return draw()
@@ -290,6 +296,26 @@ class History:
         paused = self._random.random() < 0.5
         user = self._random.choice(self._users)
         return Step(name="pause", arguments={"user": user, "lane": lane, "paused": paused, "now": self._now})
+
+    def _stop(self) -> Step:
+        """Somebody pauses something, or resumes it: often what stands."""
+        dice = self._brakes
+        standing = [stop for stop in self._store.tables.stops.values() if stop.ended is None]
+        if standing and dice.random() < 0.5:
+            stop = dice.choice(standing)
+            return Step(name="unstop", arguments={"kind": stop.kind, "key": stop.key, "now": self._now})
+        kind = dice.choice(("row", "row", "user", "campaign", "trunk", "all"))
+        keys = {
+            "row": [str(row) for row in self._store.tables.open] or ["1"],
+            "user": self._users,
+            "campaign": CAMPAIGNS[2:],
+            "trunk": ("SIP-1", "SIP-1", "SIP-2", "SIP-3", "SIP-9"),
+            "all": ("",),
+        }
+        arguments = {"kind": kind, "key": dice.choice(keys[kind]), "now": self._now}
+        if dice.random() < 0.1:
+            return Step(name="unstop", arguments=arguments)
+        return Step(name="stop", arguments={**arguments, "reason": dice.choice((None, "by order"))})
 
     def _hours(self) -> Step:
         """Hours that open or shut about now in one of the zones, dates of a campaign, the zone of a user."""

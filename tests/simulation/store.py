@@ -14,7 +14,7 @@ from adapter.core.hours import Window
 from adapter.core.model import ClaimedRow, OpenCall, Way
 from adapter.supabase_io import records
 from adapter.supabase_io.database import Registered, SyncReply, SyncRequest
-from tests.simulation import store_claim, store_records, store_trunks
+from tests.simulation import store_claim, store_records, store_stops, store_trunks
 from tests.simulation.store_tables import (
     LIVE,
     NO_LANE,
@@ -131,6 +131,15 @@ class Store:
                 self._tables.user_paused(user, paused, now)
             turn.paused = paused
         return turn is not None
+
+    def stop(self, kind: str, key: str, reason: str | None, now: float) -> tuple[bool, int]:
+        """`call_pause_v1`: whether it was paused before, and calls that live. Raises Refused."""
+        return store_stops.pause(self._tables, kind, key, reason, now)
+
+    def unstop(self, kind: str, key: str, now: float) -> tuple[bool, str | None]:
+        """`call_resume_v1`: whether there was something to resume, and what stands still."""
+        forgiven = kind == "trunk" and self.forgive(key, now)
+        return store_stops.resume(self._tables, kind, key, forgiven, now)
 
     def trunk(self, pbx: str, trunk: str, now: float, **columns: Any) -> None:
         """A person writes a trunk into `call_trunks`, or changes it."""

@@ -4,8 +4,8 @@ import math
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-from tests.simulation import store_forbidden, store_hours, store_records, store_rules, store_trunks
-from tests.simulation.store_tables import DAY, MONTH, NO_LANE, RULES, Row, Tables, Tenant, Turn, changed
+from tests.simulation import store_forbidden, store_hours, store_records, store_rules, store_stops, store_trunks
+from tests.simulation.store_tables import DAY, MONTH, NO_LANE, RULES, LaneTurn, Row, Tables, Tenant, Turn, changed
 from tests.simulation.store_trunks import Told
 
 MOST = 100
@@ -58,6 +58,7 @@ def clock_stood(tables: Tables, row: Row, now: float) -> bool:
         if user == row.user_id and began < now and (ended is None or ended > start)
     ]
     pauses += store_hours.shut(tables, row, start, now)
+    pauses += store_stops.past(tables, row, start, now)
     for began, ended in sorted(pauses, key=lambda pause: pause[0]):
         since = max(began, counted)
         if since >= expires_at:
@@ -97,7 +98,7 @@ def turns_refresh(tables: Tables, now: float) -> bool:
         lanes[user, lane] = min(due_at, lanes.get((user, lane), due_at))
         users[user] = min(due_at, users.get(user, due_at))
     for at, due_at in lanes.items():
-        _told(tables.lanes.setdefault(at, Turn()), due_at, now)
+        _told(tables.lanes.setdefault(at, LaneTurn()), due_at, now)
     for user, due_at in users.items():
         _told(tables.tenants.setdefault(user, Tenant()), due_at, now)
     woken = [at for at, turn in tables.lanes.items() if turn.wake_at is not None and turn.wake_at <= now]
@@ -246,6 +247,8 @@ class Claim:
             turns_repair(tables, self._now)
         pbx_room = self._pbx_limit - sum(self._counts(row) and row.pbx == self._pbx for row in tables.open.values())
         room = store_trunks.pbx_left(tables, self._told, min(room, pbx_room, store_trunks.all_left(tables), 500))
+        if store_stops.standing(tables, "all", "") is not None:
+            room = 0
         for _ in range(PASSES):
             if len(self.got) >= room:
                 break
@@ -258,7 +261,8 @@ class Claim:
             for user in users:
                 if len(self.got) >= room:
                     break
-                self._user(user, share, room)
+                if not store_stops.user_stands(tables, user, self._now):
+                    self._user(user, share, room)
         self.more = arriving or (
             0 < len(self.got) == room < pbx_room
             and any(turn.ready and not turn.paused for turn in tables.tenants.values())
@@ -277,6 +281,7 @@ class Claim:
         mine = {lane: turn for (owner, lane), turn in tables.lanes.items() if owner == user}
         lanes: list[str] = []
         if left > 0:
+            store_stops.lanes_resume(tables, user)
             lanes = sorted(
                 (lane for lane, turn in mine.items() if turn.ready and not turn.paused),
                 key=lambda lane: (mine[lane].served, lane),
@@ -301,6 +306,11 @@ class Claim:
 
     def _lane(self, user: str, lane: str, room: int) -> int:
         tables, now = self._tables, self._now
+        if store_stops.campaign_stands(tables, lane):
+            turn = tables.lanes[user, lane]
+            tables.last_turn += 1
+            turn.halted, turn.paused, turn.served = True, True, tables.last_turn
+            return 0
         mine = [row for row in tables.open.values() if row.user_id == user and row.lane == lane]
         most = min(self._lane_limit, tables.limits.get(("campaign", lane), NO_LIMIT))
         if most < NO_LIMIT and lane != NO_LANE:

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from typing import NamedTuple
 
-from tests.simulation import store_forbidden, store_hours, store_records, store_trunks
+from tests.simulation import store_forbidden, store_hours, store_records, store_stops, store_trunks
 from tests.simulation.store_tables import LIVE, Row, Tables, read_number
 from tests.simulation.store_trunks import Told
 
@@ -13,6 +13,12 @@ class No(NamedTuple):
 
     why: str
     until: float | None = None
+
+
+def pause(tables: Tables, row: Row, told: Told) -> No | None:
+    """As `call_rule_pause`."""
+    found = store_stops.rule(tables, row, told.now)
+    return None if found is None else No(*found)
 
 
 def number(_tables: Tables, row: Row, _told: Told) -> No | None:
@@ -73,7 +79,7 @@ def repeat(tables: Tables, row: Row, told: Told) -> No | None:
 
 
 RULES: tuple[Callable[[Tables, Row, Told], No | None], ...] = (
-    number, answered, country, do_not_call, hours, day, repeat, trunk, person,
+    pause, number, answered, country, do_not_call, hours, day, repeat, trunk, person,
 )  # fmt: skip
 """In the order of `call_rules`."""
 
@@ -84,5 +90,6 @@ def judge(tables: Tables, row: Row, told: Told) -> No | None:
 
 
 def put_off(tables: Tables, row: Row, no: No, now: float) -> None:
-    """As `call_put_off`."""
+    """As `call_put_off`; only of a row that is paused itself there is something to keep."""
+    store_stops.kept(tables, row)
     tables.update(row, now, {"not_before": no.until, "wait_reason": no.why, "updated_at": now}, at_work=True)

@@ -220,6 +220,26 @@ class Entry(NamedTuple):
 
 
 @dataclass(kw_only=True)
+class LaneTurn(Turn):
+    """A row of `call_lanes`."""
+
+    halted: bool = False
+
+
+@dataclass(kw_only=True)
+class Stop:
+    """A row of `call_stops`."""
+
+    kind: str
+    key: str
+    began: float
+    ended: float | None = None
+    reason: str | None = None
+    canceling: bool = False
+    due_at: float | None = None
+
+
+@dataclass(kw_only=True)
 class Adapter:
     """A row of `call_adapters`."""
 
@@ -381,7 +401,7 @@ class Tables:
 
         self.by_call: dict[str, int] = {}
         self.tenants: dict[str, Tenant] = {}
-        self.lanes: dict[tuple[str, str], Turn] = {}
+        self.lanes: dict[tuple[str, str], LaneTurn] = {}
         self.arrivals: list[tuple[str, str, float]] = []
         self.pauses: list[tuple[str, float, float | None]] = []
         """When users were paused: from, to. None: they are."""
@@ -409,6 +429,8 @@ class Tables:
         self.limits: dict[tuple[str, str], int] = {}
         self.max_calls: int | None = None
         self.trunks_version = 1
+        self.stops: dict[int, Stop] = {}
+        self.last_stop = 0
         self.last_row = 0
         self.last_claim = 0
         self.last_turn = 0
@@ -430,8 +452,10 @@ class Tables:
         "do_not_call",
         "user_caps",
     )
-    _DEEP = ("tenants", "lanes", "adapters", "pbxs", "trunks", "health", "dials", "days")
-    _SINGLE = ("last_row", "last_claim", "last_turn", "repair", "repaired_at", "max_calls", "trunks_version")
+    _DEEP = ("tenants", "lanes", "adapters", "pbxs", "trunks", "health", "dials", "days", "stops")
+    _SINGLE = (
+        "last_stop", "last_row", "last_claim", "last_turn", "repair", "repaired_at", "max_calls", "trunks_version",
+    )  # fmt: skip
 
     def snapshot(self) -> Mapping[str, Any]:
         """All tables and sequences as they are now."""

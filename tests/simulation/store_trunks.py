@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
+from tests.simulation import store_stops
 from tests.simulation.store_tables import Health, Row, Tables, Trunk
 
 NO_LIMIT = 2147483647
@@ -106,6 +107,8 @@ def left(tables: Tables, told: Told, trunk: str, most: int | None) -> Left:
     of_it = of_it or {}
     if of_it.get("problem") is not None:
         return Left(0, of_it["problem"], soon)
+    if (why := store_stops.told(tables, "trunk", trunk)) is not None:
+        return Left(0, why, now + store_stops.SOON_SECONDS)
     why, until, probe = fit(tables, status["pbx"], trunk, now)
     if why is not None:
         return Left(0, why, until)

@@ -27,7 +27,7 @@ STEPS = 50
 PARTS = 4
 HISTORIES = 160
 
-LIST = ("rows", "logs", "tenants", "lanes", "adapters", "pbxs", "trunks", "health", "dials", "days")
+LIST = ("rows", "logs", "tenants", "lanes", "adapters", "pbxs", "trunks", "health", "dials", "days", "stops")
 
 
 HOURS_WORDS = (
@@ -216,6 +216,7 @@ NEEDED = (
     "talking None", "done answered", "done unknown", "done voicemail", "done canceled",
     "note: call is not its rows were deleted",
     "hours", "dates", "user_zone", "outside its calling hours", "its calling hours do not open", "callee_zone",
+    "stop", "unstop", "put off: this row", "refused PT409",
     "trunk", "drop_trunk", "forgive", "limit", "failed over", "by a trunk of the table", "a trunk cools down",
     "a trunk is stopped", "put off: another call", "retry", "declined, tried again", "unknown, tried again",
     "more of one outcome than the row has tries",
