@@ -19,6 +19,7 @@ WEEK = "06:00-07:00; 18:00-19:00"
 
 CLAIMERS = 16
 SECONDS = 6.0
+LEFT = "select count(*) from call_queue where zones = $1 and attempts = 0 and status = 'queued'"
 RANG = "2026-11-25T10:00:01+00:00"
 """Or the trunk would be stopped as dead."""
 
@@ -113,7 +114,8 @@ async def test_sixteen_claimers_dial_nobody_after_it_shuts_and_everybody_else(
                 await me.register()
             me.incarnation = 1
             calls: list[str] = []
-            while loop.time() < until:
+            # A busy machine takes its time for those that are left.
+            while loop.time() < until or (loop.time() < until + 60 and await connection.fetchval(LEFT, away())):
                 reply = await me.sync(
                     [outcome(call, "no_answer", ringing_at=RANG) for call in calls], room=random.choice([3, 10, 25])
                 )
@@ -143,10 +145,7 @@ async def test_sixteen_claimers_dial_nobody_after_it_shuts_and_everybody_else(
     for dial in after:
         assert hours.is_open(week, dial["zones"].split(), dial["claimed_at"].timestamp()), dial
         assert dial["facts"]["hours"].endswith(dial["zones"])
-    left = await lasting_desk.connection.fetchval(
-        "select count(*) from call_queue where zones = $1 and attempts = 0 and status = 'queued'",
-        away(),
-    )
+    left = await lasting_desk.connection.fetchval(LEFT, away())
     assert left == 0, "everybody for whom it was open was dialed"
     row = await lasting_desk.connection.fetchrow(
         "select * from call_queue where zones = $1 and status = 'queued'", noon()
