@@ -11,7 +11,7 @@ import pytest
 
 from tests.supabase.helpers import OTHER, USER, Connection, Desk, connected, number
 
-STATUS: dict[str, Any] = {"pbx": "pbx-1", "ready": True, "trunk": "SIP-TRUNK-1", "region": "MY"}
+STATUS: dict[str, Any] = {"pbx": "pbx-1", "ready": True, "trunk": "SIP-TRUNK-1", "region": "MY", "countries": ["*"]}
 
 KEPT = ("call_queue", "call_logs", "call_dials", "call_adapters", "call_pbx", "campaigns", "call_campaign_news")
 """Tables that a shadow leaves as they are, to the last byte."""
