@@ -9,10 +9,11 @@ from typing import Any, Self, TypeVar
 
 import httpx
 
-from adapter.supabase_io import explanations, hours, money, records, refusals, sights, stops
+from adapter.supabase_io import explanations, forbidden, hours, money, records, refusals, sights, stops
 from adapter.supabase_io.config import SupabaseConfig
 from adapter.supabase_io.database import Database
 from adapter.supabase_io.explanations import Explanation, Page
+from adapter.supabase_io.forbidden import Entry, Listing
 from adapter.supabase_io.hours import Hours
 from adapter.supabase_io.money import Costs, Imported, Retries, RetryRule
 from adapter.supabase_io.records import Unfit
@@ -137,6 +138,32 @@ class Desk:
         arguments = {"p_trunk": trunk, "p_lines": [dict(line) for line in lines]}
         return _decoded(
             "call_rates_import_v1", money.imported, await self._database.ask("call_rates_import_v1", arguments)
+        )
+
+    async def forbid(
+        self, numbers: Sequence[str], *, user: str | None, source: str, reason: str | None, expires_at: str | None
+    ) -> Listing:
+        """List numbers as people wrote them; may be asked again. Raises DatabaseAway, DatabaseRefused."""
+        arguments = {
+            "p_numbers": list(numbers),
+            "p_user": user,
+            "p_source": source,
+            "p_reason": reason,
+            "p_expires_at": expires_at,
+        }
+        answer = await self._database.ask("call_do_not_call_import_v1", arguments)
+        return _decoded("call_do_not_call_import_v1", forbidden.listing, answer)
+
+    async def allow(self, number: str, user: str | None) -> int:
+        """Take a number out of the list; how many entries went. Raises DatabaseAway, DatabaseRefused."""
+        answer = await self._database.ask("call_do_not_call_remove_v1", {"p_number": number, "p_user": user})
+        return _decoded("call_do_not_call_remove_v1", forbidden.whole, answer)
+
+    async def forbidden(self, number: str | None, user: str | None, most: int) -> tuple[Entry, ...]:
+        """Entries of a number, else the latest ones. Raises DatabaseAway, DatabaseRefused."""
+        arguments = {"p_number": number, "p_user": user, "p_limit": most}
+        return _decoded(
+            "call_do_not_call_v1", forbidden.entries, await self._database.ask("call_do_not_call_v1", arguments)
         )
 
     async def status(self, most: int) -> Overview:

@@ -68,3 +68,13 @@ exit codes:
   4    not explained: Supabase did not answer, or refused
   78   the settings are wrong
 """
+
+DO_NOT_CALL_HELP = """\
+exit codes:
+  0    done; check, list: told, and the number is not listed
+  1    import: some lines cannot be read, the others are listed; add: not a number; remove: it was not listed;
+       check: it is listed
+  2    the command line is wrong
+  4    not done, or not known to be: the file cannot be read, or Supabase did not answer, or refused
+  78   the settings are wrong
+"""
