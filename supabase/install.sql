@@ -12094,6 +12094,9 @@ begin
     by_row := false;
     return;
   end if;
+  if not exists (select from public.call_retry_rules) then
+    return;
+  end if;
 
   for v_rule in
     select r.*, public.call_retry_rank(r.scope) as rank
@@ -12351,14 +12354,14 @@ notify pgrst, 'reload schema';
 
 create table if not exists public.call_rates (
   trunk text not null default '',
-  prefix text not null check (prefix ~ '^[0-9]{0,15}$'),
+  prefix text collate "C" not null check (prefix ~ '^[0-9]{0,15}$'),
   per_minute numeric(12, 6) not null check (per_minute >= 0),
   currency text not null check (currency ~ '^[A-Z]{3}$'),
   first_seconds integer not null default 60 check (first_seconds between 0 and 3600),
   step_seconds integer not null default 60 check (step_seconds between 1 and 3600),
   connection_fee numeric(12, 6) not null default 0 check (connection_fee >= 0),
   valid_from timestamptz not null default '-infinity',
-  -- The index by which a rate is found: a probe for each prefix of the number, however long the sheet is.
+  -- The index by which a rate is found, however long the sheet is (call_rate).
   primary key (trunk, prefix, valid_from)
 );
 comment on table public.call_rates is 'What a carrier takes for answered calls; imported by `mikopbx-adapter rates import`.';
@@ -12397,7 +12400,9 @@ as $$
   end
 $$;
 
--- The rate of a number; all null where there is none. One probe of the index for each of its prefixes, the longest first.
+-- The rate of a number; all null where there is none. In order of the index a prefix stands before all that begin with it:
+-- of what is not behind the number the last one is its longest prefix, or tells how much of it a shorter one may share. So
+-- two or three probes find it, and never more than the number has digits.
 create or replace function public.call_rate(p_trunk text, p_e164 text, p_at timestamptz)
 returns public.call_rates
 language plpgsql stable security definer
@@ -12405,14 +12410,22 @@ set search_path = ''
 as $$
 declare
   v_digits constant text := ltrim(p_e164, '+');
+  v_trunk constant text := coalesce(p_trunk, '');
+  v_most text := v_digits;
+  v_shared integer;
   v_rate public.call_rates;
 begin
-  for v_length in reverse length(v_digits)..0 loop
+  loop
     select * into v_rate from public.call_rates c
-    where c.trunk = coalesce(p_trunk, '') and c.prefix = left(v_digits, v_length) and c.valid_from <= p_at
-    order by c.valid_from desc
+    where c.trunk = v_trunk and c.prefix <= v_most and c.valid_from <= p_at
+    order by c.prefix desc, c.valid_from desc
     limit 1;
-    exit when found;
+    exit when not found or starts_with(v_digits, v_rate.prefix);
+    v_shared := 0;
+    while left(v_digits, v_shared + 1) = left(v_rate.prefix, v_shared + 1) loop
+      v_shared := v_shared + 1;
+    end loop;
+    v_most := left(v_digits, v_shared);
   end loop;
   return v_rate;
 end

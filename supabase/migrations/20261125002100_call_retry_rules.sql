@@ -95,6 +95,9 @@ begin
     by_row := false;
     return;
   end if;
+  if not exists (select from public.call_retry_rules) then
+    return;
+  end if;
 
   for v_rule in
     select r.*, public.call_retry_rank(r.scope) as rank

@@ -57,6 +57,28 @@ async def test_the_longest_prefix_of_the_trunk_counts(desk: Desk) -> None:
     assert await cost(desk, "+60123456700", 60, None) is None
 
 
+@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    prefixes=st.lists(st.tuples(st.text("125", max_size=5), st.integers(0, 2)), max_size=12),
+    digits=st.text("125", min_size=1, max_size=6),
+)
+async def test_the_one_found_is_the_longest_that_holds(
+    desk: Desk, prefixes: list[tuple[str, int]], digits: str
+) -> None:
+    """Of each prefix the latest row that holds already; days from 1 on are still to come."""
+    db = desk.connection
+    await db.execute("delete from call_rates")
+    await db.executemany(
+        "insert into call_rates (trunk, prefix, per_minute, currency, valid_from) "
+        "values ($1, $2, 1, 'MYR', date '2026-01-01' + $3::integer) on conflict do nothing",
+        [(trunk, prefix, day) for prefix, day in prefixes for trunk in ("T", "U")],
+    )
+    at = "2026-01-01 12:00:00+00"
+    found = await db.fetchval("select (call_rate('T', $1, $2::text::timestamptz)).prefix", f"+{digits}", at)
+    fitting = [prefix for prefix, day in prefixes if day == 0 and digits.startswith(prefix)]
+    assert found == max(fitting, key=len, default=None)
+
+
 async def test_a_rate_holds_from_its_day_on(desk: Desk) -> None:
     await rate(desk, "60", "1", valid_from="2026-01-01")
     await rate(desk, "60", "2", valid_from="2026-07-01")
