@@ -446,6 +446,32 @@ def _inside_hours(world: World) -> Iterator[str]:
             yield f"{call.call_id} was claimed at {call.claimed_at:.1f}, outside the hours of its user"
 
 
+def _listed_are_left_alone(world: World) -> Iterator[str]:
+    """Nobody is claimed to be dialed once his number is on the do-not-call list."""
+    for call in world.calls.values():
+        # A listing that a restore has made the database forget is not among these.
+        entry = world.store.tables.do_not_call.get((call.number, None))
+        if entry is not None and world.epoch + call.claimed_at > entry.created_at:
+            yield f"{call.call_id} was claimed at {call.claimed_at:.1f}, its number was listed before"
+
+
+def _repeats(world: World) -> Iterator[str]:
+    """No phone rings more often within REPEAT_HOURS than REPEAT_CALLS."""
+    if world.restored_at is not None:
+        return  # The database counts what it knows.
+    settings = world.machines[0].settings
+    most, span = int(settings["REPEAT_CALLS"]), int(settings["REPEAT_HOURS"]) * 3600.0
+    rang: dict[str, list[float]] = {}
+    for invite in world.carrier.invites:
+        if invite.may_have_rung:
+            rang.setdefault(world.calls[invite.call_id].number, []).append(world.calls[invite.call_id].claimed_at)
+    for number, times in rang.items():
+        times.sort()
+        for first, last in zip(times, times[most:], strict=False):
+            if last - first < span:
+                yield f"{number} rang {most + 1} times from {first:.1f} to {last:.1f}"
+
+
 def _claims_by_the_holder(world: World) -> Iterator[str]:
     """Nothing is claimed without the lease of the PBX."""
     for call_id in world.claims_of_nobody:
@@ -553,6 +579,8 @@ CHECKS = (
     _longest_call,
     _limits,
     _inside_hours,
+    _listed_are_left_alone,
+    _repeats,
     _claims_by_the_holder,
     _outbox_goes_first,
     _no_call_into_a_void,

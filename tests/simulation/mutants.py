@@ -37,7 +37,7 @@ from adapter.supabase_io.outbox import Outbox
 from adapter.supabase_io.records import encode
 from adapter.supabase_io.statedir import Identity, StateDir
 from adapter.ticker import Ticker
-from tests.simulation import disk, store_hours, store_retries
+from tests.simulation import disk, store_forbidden, store_hours, store_retries
 from tests.simulation.loop import PROCESS
 from tests.simulation.run import run
 from tests.simulation.store import Row, Store
@@ -409,6 +409,8 @@ MUTANTS = (
     Mutant("limits not counted in the claim", 5, _without_limits),
     Mutant("called again whatever it was", 1, _patch(store_retries, "following", _again_whatever_it_was)),
     Mutant("tries not counted", 1, _patch(store_retries, "following", _uncounted)),
+    Mutant("do-not-call list not asked", 1, _patch(store_forbidden, "listed", lambda *_: None)),
+    Mutant("repeats not counted", 46, _patch(store_forbidden, "repeated", lambda *_: None)),
     Mutant("hours not asked", 1, _patch(store_hours, "week_of", lambda *_: None)),
     Mutant("claim without its lock", 29, _patch(Claim, "_counts", _read_before)),
     Mutant("takeover before flush", 1, _patch(Ticker, "_request", _claims_first)),

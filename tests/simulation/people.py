@@ -16,6 +16,9 @@ ROWS = (20, 34)
 HOURS_SHARE = 0.3
 """Worlds with calling hours."""
 
+LISTINGS_SHARE = 0.4
+"""Worlds in which somebody asks not to be called."""
+
 TROUBLED_SECONDS = (90.0, 260.0)
 
 
@@ -25,6 +28,9 @@ def plan(world: "World") -> None:
     world.troubled_seconds = dice.uniform(*TROUBLED_SECONDS)
     rows = dice.randint(*ROWS)
     _set_hours(world)
+    listings = Random(f"{world.seed}:listings")
+    for _ in range(listings.randint(1, 6) if listings.random() < LISTINGS_SHARE else 0):
+        world.later(listings.uniform(5.0, world.troubled_seconds), _forbid, world, listings)
     batches = dice.randint(2, 6)
     for number in range(batches):
         share = rows * (number + 1) // batches - rows * number // batches
@@ -55,6 +61,16 @@ def _set_hours(world: "World") -> None:
     )
     user = dice.choice(USERS)
     world.store.hours("user", user, windows, world.clock)
+
+
+def _forbid(world: "World", dice: Random) -> None:
+    """Somebody asks not to be called any more; most often one who waits for another call."""
+    waiting = [row for row in world.store.tables.open.values() if row.status == "queued" and row.e164 is not None]
+    again = [row for row in waiting if row.last_outcome is not None]
+    if waiting:
+        number = str(dice.choice(again or waiting).e164)
+        world.store.forbid(number, None, None, world.clock)
+        world.trace("listed", number=number)
 
 
 def _insert(world: "World", share: int) -> None:

@@ -180,7 +180,8 @@ class Store:
 
     def forbid(self, e164: str, user: str | None, expires_at: float | None, now: float) -> None:
         """A person lists a number in `do_not_call`, for a user or for all."""
-        self._tables.do_not_call[e164, user] = Entry("by hand", expires_at)
+        known = self._tables.do_not_call.get((e164, user))
+        self._tables.do_not_call[e164, user] = Entry("by hand", expires_at, now if known is None else known.created_at)
 
     def user_cap(self, user: str, calls: int | None, minutes: int | None, now: float) -> None:
         """A person writes a user into `call_user_caps`."""

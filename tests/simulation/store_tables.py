@@ -217,6 +217,7 @@ class Entry(NamedTuple):
 
     source: str
     expires_at: float | None
+    created_at: float
 
 
 @dataclass(kw_only=True)

@@ -539,6 +539,9 @@ class World(pbx.World):
             "ORPHAN_AFTER": str(dice.choice((60, 120, 300))),
             "SWEEP_SECONDS": str(dice.choice((5, 10))),
             "AMI_WINDOW": str(dice.choice((2, 8))),
+            # Few, so that retries come upon them; an hour is longer than a world.
+            "REPEAT_CALLS": "2" if Random(f"{self.seed}:repeats").random() < 0.25 else "6",
+            "REPEAT_HOURS": "1",
             "FLIGHT_MB": "0",  # Its thread and its files are real ones; tests/recorder has them.
         }
         if int(shared["MAX_CALLS_PER_USER"]) > int(shared["MAX_CALLS"]):
