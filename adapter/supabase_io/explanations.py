@@ -80,6 +80,10 @@ class Call:
     facts: Mapping[str, str] | None
     """What each rule said when it let the call through; None: not kept any more."""
 
+    cost: str | None = None
+    follows: str | None = None
+    """What follows after it and who says so; None: it is not the last call of its row, or lives."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Explanation:
@@ -239,6 +243,8 @@ def _call(value: object) -> Call:
         outcome=_words(call, "outcome"),
         reason=_words(call, "reason"),
         talk_seconds=int(talk) if isinstance(talk, str) and talk.isdecimal() else None,
+        cost=_words(call, "cost"),
+        follows=_words(call, "follows"),
         facts=None
         if facts is None
         else {printable(str(rule)): printable(str(words)) for rule, words in records.obj(facts, "facts").items()},

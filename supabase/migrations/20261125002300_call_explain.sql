@@ -404,6 +404,17 @@ begin
     'outcome', v_log.metadata ->> 'outcome',
     'reason', v_log.metadata ->> 'ended_reason',
     'talk_seconds', v_log.metadata ->> 'talk_seconds',
+    'cost', (v_log.metadata ->> 'cost') || ' ' || (v_log.metadata ->> 'cost_currency'),
+    -- Of the last call of its row, by the rules as they are now.
+    'follows', (
+      select case
+        when v_queue.status = 'queued' then n.fact
+        else coalesce('no call: ' || case when v_queue.cancel_requested then 'it was canceled' else n.why end, 'no call')
+      end
+      from public.call_retry_next(v_queue, v_queue.last_outcome) n
+      where v_queue.call_id = v_id and v_queue.last_outcome is not null
+        and v_queue.status in ('queued', 'done', 'canceled')
+    ),
     'facts', case when v_dial.call_id is not null then v_dial.facts end
   );
 end

@@ -143,3 +143,9 @@ def test_numbers_are_hidden_unless_asked_for() -> None:
 def test_an_answer_of_another_shape_is_refused(answer: object) -> None:
     with pytest.raises(Unfit):
         explanation(answer)
+
+
+def test_after_the_call_its_cost_and_what_follows() -> None:
+    told = text(seen("call", calls=(call(cost="0.41 MYR", follows="no call: the person was reached"),)))
+    assert "    Cost       0.41 MYR\n    Follows    no call: the person was reached" in told
+    assert "Follows" not in text(seen("call", calls=(call(),)))

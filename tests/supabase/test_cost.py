@@ -284,3 +284,25 @@ async def test_a_long_rate_sheet_is_not_read_through(desk: Desk) -> None:
         assert pages < 400, pages  # The table has more than a thousand.
         await db.execute("analyze call_rates")
     assert await db.fetchval("select (call_rate('T', '+150000123456', now())).prefix") == "150000"
+
+
+async def test_explain_tells_the_cost_and_what_follows(app_desk: Desk) -> None:
+    desk, db = app_desk, app_desk.connection
+    await rate(desk, "60", "0.6")
+
+    async def explained(call: str) -> tuple[str | None, str | None]:
+        found = (await db.fetchval("select call_explain_v1($1)", call))["calls"][0]
+        return found["cost"], found["follows"]
+
+    assert await explained(await talk(desk)) == ("0.6 MYR", "no call: the person was reached")
+    await db.fetchval("select call_retry_set_v1('default', null, 'busy', 1, array[600])")
+    await desk.insert(number(1))
+    ends = [None, "call 1 of 1 that may follow after busy (default), 600 s later (default)"], [
+        None, "no call: 1 calls may follow after busy and did (default)",
+    ]  # fmt: skip
+    for expected in ends:
+        await desk.due()
+        call = (await desk.claim_one())["call_id"]
+        assert await explained(call) == (None, None)
+        await desk.sync([outcome(call, "busy")])
+        assert await explained(call) == tuple(expected)

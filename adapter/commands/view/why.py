@@ -105,6 +105,8 @@ def _call(call: Call, *, full: bool) -> Iterator[str]:
             "Through": call.trunk or "the routes of MikoPBX",
             "Permitted": _permission(call),
             "Ended": _end(call),
+            **({"Cost": call.cost} if call.cost else {}),
+            **({"Follows": words.text(call.follows, full=full)} if call.follows else {}),
             "Call": call.call_id,
         }
     )
