@@ -210,6 +210,9 @@ class Overview:
     stops: tuple[Stop, ...]
     """What is paused by command, the latest first."""
 
+    trunks: tuple[str, ...] = ()
+    """Of trunks that cool down or are stopped, what is held against each, in words."""
+
 
 def following(value: object) -> Following:
     """Decode the answer of `call_follow_v1`; raises Unfit."""
@@ -258,6 +261,7 @@ def overview(value: object) -> Overview:
         last=_each(reply, "last", sight),
         links=_links(reply),
         stops=_each(reply, "stops", stops.stop),
+        trunks=tuple(str(words) for words in records.array(reply, "trunks")),
     )
 
 

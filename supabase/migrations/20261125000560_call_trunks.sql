@@ -185,6 +185,41 @@ begin
 end
 $$;
 
+-- What is held against a trunk, in words; null: nothing.
+create or replace function public.call_trunk_words(p_health public.call_trunk_health)
+returns text
+language plpgsql stable
+set search_path = ''
+as $$
+begin
+  return case
+    when p_health.stopped_at is not null then format(
+      'trunk %s is stopped: %s calls in a row neither rang nor were answered; ask the carrier (credit?), then resume it',
+      p_health.trunk, p_health.silent
+    )
+    when p_health.cooled_at is not null then format(
+      'trunk %s cools down: %s of its last %s calls failed', p_health.trunk,
+      length(replace(p_health.recent, '.', '')), length(p_health.recent)
+    )
+  end;
+end
+$$;
+
+-- The words of all trunks against which something is held: of one PBX, or of all (null).
+create or replace function public.call_trunks_unfit(p_pbx text)
+returns jsonb
+language plpgsql stable security definer
+set search_path = ''
+as $$
+begin
+  return (
+    select coalesce(jsonb_agg(public.call_trunk_words(h) order by h.pbx, h.trunk), '[]')
+    from public.call_trunk_health h
+    where (p_pbx is null or h.pbx = p_pbx) and (h.stopped_at is not null or h.cooled_at is not null)
+  );
+end
+$$;
+
 -- Whether its health lets a trunk be taken: `why` null: yes; with `probe` one call at a time may try it.
 create or replace function public.call_trunk_fit(
   p_pbx text, p_trunk text, p_now timestamptz, out why text, out until timestamptz, out probe boolean
@@ -202,17 +237,14 @@ begin
   probe := false;
   select * into v_health from public.call_trunk_health h where h.pbx = p_pbx and h.trunk = p_trunk;
   if v_health.stopped_at is not null then
-    why := format('trunk %s is stopped: %s calls in a row neither rang nor were answered; ask the carrier (credit?), '
-      'then resume it', p_trunk, v_health.silent);
     until := coalesce(v_health.probed_at + v_every, p_now);
   elsif v_health.cooled_at is not null then
-    why := format('trunk %s cools down: %s of its last %s calls failed', p_trunk,
-      length(replace(v_health.recent, '.', '')), length(v_health.recent));
     until := case
       when v_health.probed_at > v_health.cooled_until then v_health.probed_at + v_lost
       else v_health.cooled_until
     end;
   end if;
+  why := public.call_trunk_words(v_health);
   if until <= p_now then
     why := null;
     until := null;
@@ -541,6 +573,10 @@ begin
     return;
   elsif v_some then
     why := format('no trunk may call numbers like %s (call_trunks.prefixes)', left(p_row.e164, 5) || '…');
+    if exists (select from public.call_pbx x where x.pbx <> v_pbx and x.lease_until > p_now) then
+      -- One of another PBX may.
+      until := p_now + interval '60 seconds';
+    end if;
   elsif p_row.trunk is not null and not exists (
     select from public.call_trunks t where t.trunk = p_row.trunk
   ) and not exists (
@@ -642,7 +678,7 @@ begin
     from pg_catalog.pg_proc p
     where p.pronamespace = 'public'::regnamespace
       and p.proname = any (array[
-        'call_trunks_changed', 'call_trunk_heard', 'call_trunk_fit', 'call_trunk_forgive', 'call_trunks_in_air',
+        'call_trunks_changed', 'call_trunk_heard', 'call_trunk_words', 'call_trunks_unfit', 'call_trunk_fit', 'call_trunk_forgive', 'call_trunks_in_air',
         'call_trunk_left', 'call_pbx_trunks_left', 'call_all_left', 'call_way_taken', 'call_trunks_owner', 'call_user_trunks_left', 'call_user_limit', 'call_lane_limit', 'call_way',
         'call_rule_trunk', 'call_fails_over', 'call_ways'
       ])

@@ -323,6 +323,9 @@ begin
     end;
   end if;
 
+  if v_beat.holder then
+    v_notes := v_notes || public.call_trunks_unfit(v_status ->> 'pbx');
+  end if;
   v_number := public.call_highest_claim();
   if not v_restored then
     update public.call_adapters set told = v_number where adapter = p_adapter and (told is null or told < v_number);

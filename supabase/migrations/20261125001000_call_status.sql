@@ -293,6 +293,7 @@ begin
     'region', (select s.default_region from public.call_settings s),
     'stops', public.call_stops_open(v_limit),
     'stops_most', v_limit,
+    'trunks', public.call_trunks_unfit(null),
     'queue', v_queue,
     'air', v_air,
     'ended', v_ended,

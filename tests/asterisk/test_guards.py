@@ -9,7 +9,7 @@ from typing import cast
 
 import pytest
 
-from adapter.core.policy import AI_FAILURES, AI_PROBE_SECONDS, TRUNK_SILENT
+from adapter.core.policy import AI_FAILURES, AI_PROBE_SECONDS
 from adapter.sandbox import asterisk
 from adapter.sandbox.asterisk import Invite, RealPbx
 from adapter.sandbox.world import World
@@ -22,6 +22,11 @@ RING, TALK = 8, 30
 
 STAYS = "+601199000001"
 """A callee who never hangs up; the AI has no reason to either. Scenario 99 is of this file alone."""
+
+SILENT = 20
+"""Calls without a sound that stop a trunk (call_trunk_heard)."""
+
+STOPPED = "exists (select from call_trunk_health where stopped_at is not null)"
 
 READY = "exists (select from call_adapters where status ->> 'ready' = 'true' and status ->> 'problem' is null)"
 
@@ -156,23 +161,24 @@ async def test_a_trunk_down_out_of_credit_and_silent(tmp_path: Path) -> None:
 
         # Out of credit: 403 to everything. The rows wait, none of them is used up.
         await _queue(world, "60", 60, first=420)
-        await _until_problem(world, "calls in a row through this trunk neither rang nor were answered")
+        await _until(world, STOPPED, seconds=60)
         await asyncio.sleep(2)
         refused = _of(pbx, "60")
-        assert TRUNK_SILENT - 2 <= len(refused()) <= TRUNK_SILENT + 10
+        assert SILENT - 2 <= len(refused()) <= SILENT + 10
         await _stands_still(lambda: len(refused()))
-        assert len(_said(world, "breaker")) == 1
+        assert any("is stopped: " in words for words in _said(world, "database.note"))
         waiting = [row for row in await _rows(world) if row["status"] == "queued"]
         assert len(waiting) >= 30
         assert {row["attempts"] for row in waiting} == {0}
 
         # A black hole: nothing ever comes back, so it shows only at the ring limit; MAX_CALLS bounds what is under way.
         sent = len(_said(world, "call.sent"))
+        await world.pool.execute("select call_resume_v1('trunk', $1)", asterisk.TRUNK)
         await _restart(world, TRUNK=asterisk.TRUNK_SILENT, MAX_CALLS="24", MAX_CALLS_PER_USER="24")
         await _until(world, READY)
         await _queue(world, "10", 60, first=500)
-        await _until_problem(world, "calls in a row through this trunk neither rang nor were answered")
+        await _until(world, STOPPED, seconds=60)
         await asyncio.sleep(2)
-        assert TRUNK_SILENT <= len(_said(world, "call.sent")) - sent <= 24 + TRUNK_SILENT
+        assert SILENT <= len(_said(world, "call.sent")) - sent <= 24 + SILENT
         await _stands_still(lambda: len(_said(world, "call.sent")))
         assert {row["outcome"] for row in await _rows(world) if row["trunk"] == asterisk.TRUNK_SILENT} <= {"no_reply"}

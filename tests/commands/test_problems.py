@@ -28,6 +28,7 @@ def test_a_sound_system_has_none() -> None:
     ("words", "facts"),
     [
         ("no adapter was ever started", {"links": Links()}),
+        ("trunk A cools down: 5 of its last 7", {"trunks": ("trunk A cools down: 5 of its last 7 calls failed",)}),
         ("7 rows are due", {"links": Links(), "queue": DUE}),
         ("10,000 or more rows are due", {"links": Links(), "queue": {**DUE, "due": 10_000}}),
         ("adapter 1a2b3c4d is silent, heard of 5 min 00 s ago; 7 rows are due", {

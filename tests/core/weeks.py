@@ -30,11 +30,11 @@ SCOPES = st.lists(st.lists(WINDOWS, min_size=1, max_size=3), min_size=1, max_siz
 WEEKS = SCOPES.map(lambda scopes: met(united(windows) for windows in scopes) or ())
 
 _CHANGES = tuple(
-    datetime(*day, tzinfo=UTC).timestamp()
+    datetime.fromisoformat(f"{day}Z").timestamp()
     for day in (
-        (2026, 3, 8, 7), (2026, 11, 1, 6), (2025, 4, 5, 15), (2025, 10, 4, 15, 30), (2011, 12, 30, 10),
-        (2026, 2, 15, 2), (2026, 3, 22, 2), (2026, 3, 29, 1), (2026, 10, 25, 1), (2018, 11, 4, 3), (2019, 2, 17, 2),
-        (2021, 9, 21, 19, 30),
+        "2026-03-08T07:00", "2026-11-01T06:00", "2025-04-05T15:00", "2025-10-04T15:30", "2011-12-30T10:00",
+        "2026-02-15T02:00", "2026-03-22T02:00", "2026-03-29T01:00", "2026-10-25T01:00", "2018-11-04T03:00", "2019-02-17T02:00",
+        "2021-09-21T19:30",
     )
 )  # fmt: skip
 

@@ -347,13 +347,14 @@ class History:
             ("default", None), ("user", dice.choice(self._users)), ("campaign", dice.choice(CAMPAIGNS[2:])),
         ))  # fmt: skip
         outcome = self._mood if self._mood in RETRIED and dice.random() < 0.5 else dice.choice(RETRIED)
-        calls, delays, spread = dice.choice((None, 0, 1, 2, 9)), dice.choice((None, (20,), (5, 60, 20))), None
+        calls, spread = dice.choice((None, 0, 1, 2, 9)), None
+        delays: tuple[int, ...] | None = dice.choice((None, (20,), (5, 60, 20)))
         if outcome in {"carrier", "us"}:
             delays = None
         else:
             delays = (3600, 7200) if outcome == "unknown" and delays else delays
             spread = dice.choice((None, 0, 50, 100))
-        said = None if calls is delays is spread is None else RetryRule(calls, delays, spread)
+        said = None if calls is None and delays is None and spread is None else RetryRule(calls, delays, spread)
         return Step(
             name="retry", arguments={"scope": scope, "of": of, "outcome": outcome, "said": said, "now": self._now}
         )

@@ -272,6 +272,8 @@ class Store:
             )
         store_claim.housekeep(tables, steady, now)
         rows, more = ([], False) if restored else self._claim(me, request, holder and not overtaken, now)
+        if holder:
+            notes += store_trunks.unfit(tables, status.get("pbx"))
         if not restored:
             me.told = max(told or 0, tables.last_claim)
         return SyncReply(

@@ -76,24 +76,41 @@ def heard(tables: Tables, row: Row, outcome: str, watched: bool, now: float) -> 
             health.recent, health.cools, health.cooled_at, health.cooled_until = ".", 0, None, None
 
 
+def words(trunk: str, health: Health) -> str | None:
+    """As `call_trunk_words`."""
+    if health.stopped_at is not None:
+        return (
+            f"trunk {trunk} is stopped: {health.silent} calls in a row neither rang nor were answered; ask the carrier "
+            "(credit?), then resume it"
+        )
+    if health.cooled_at is not None:
+        return f"trunk {trunk} cools down: {health.recent.count('x')} of its last {len(health.recent)} calls failed"
+    return None
+
+
+def unfit(tables: Tables, pbx: object) -> list[str]:
+    """As `call_trunks_unfit`."""
+    return [
+        told
+        for (at, trunk), health in sorted(tables.health.items(), key=lambda item: item[0])
+        if at == pbx and (told := words(trunk, health)) is not None
+    ]
+
+
 def fit(tables: Tables, pbx: str, trunk: str, now: float) -> tuple[str | None, float | None, bool]:
     """As `call_trunk_fit`: why not, until when, and whether this is a try."""
     health = tables.health.get((pbx, trunk))
     if health is None:
         return None, None, False
     if health.stopped_at is not None:
-        why = (
-            f"trunk {trunk} is stopped: {health.silent} calls in a row neither rang nor were answered; ask the carrier "
-            "(credit?), then resume it"
-        )
         until = now if health.probed_at is None else health.probed_at + 300.0
     elif health.cooled_at is not None:
         assert health.cooled_until is not None
-        why = f"trunk {trunk} cools down: {health.recent.count('x')} of its last {len(health.recent)} calls failed"
         tried = health.probed_at is not None and health.probed_at > health.cooled_until
         until = (health.probed_at or 0.0) + 120.0 if tried else health.cooled_until
     else:
         return None, None, False
+    why = words(trunk, health)
     return (None, None, True) if until <= now else (why, until, False)
 
 
@@ -186,7 +203,9 @@ def way(tables: Tables, row: Row, told: Told) -> Way:
     if best is not None:
         return Way(why=best.why, until=best.until)
     if wanted:
-        return Way(why=f"no trunk may call numbers like {row.e164[:5]}… (call_trunks.prefixes)")
+        others = any(held.pbx != pbx and (held.lease_until or 0.0) > now for held in tables.pbxs.values())
+        why = f"no trunk may call numbers like {row.e164[:5]}… (call_trunks.prefixes)"
+        return Way(why=why, until=now + 60.0 if others else None)
     if row.trunk is not None and not _known(tables, row.trunk, now):
         return Way(why=f"the trunk {row.trunk} is not known")
     if row.trunk is not None:

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import json
+import time
 from collections.abc import Coroutine
 from typing import Any, cast
 
@@ -16,6 +17,7 @@ from adapter.core.model import Form, Outcome, OutcomeRecord, Record
 from adapter.core.originate import MAX_LINE_BYTES, DialPlan, Originate, RowRefused, build
 from adapter.dialer import Dialer
 from adapter.follower import Follower
+from adapter.pacer import Pacer
 from adapter.pbx import PbxLink
 from adapter.pbx.headers import checked_originate
 from adapter.pbx.library import Action
@@ -145,7 +147,7 @@ async def _dial(bad: list[dict[str, Any]]) -> None:
         may_dial=lambda: None,
         keeps=kept,
         clock=lambda: 1000.0,
-        calls_per_second=1e9,
+        pacer=Pacer(calls_per_second=1e9, stopwatch=link.stopwatch, clock=time.monotonic, since=float("-inf")),
     )
     good = [row(), row(), row()]
     read = synced(reply(rows=[good[0], *bad, *good[1:]]))

@@ -394,6 +394,7 @@ async def ticking(
             block=block,
             adopt=lambda calls: None,
             beat=lambda: None,
+            know=lambda ways, bad: None,
         ),
         clock=asyncio.get_running_loop().time,
         sweep_seconds=sweep,

@@ -150,6 +150,10 @@ def _paused(seen: Overview) -> Iterator[str]:
         yield f"{rows} because {'everything' if everything else 'the user or campaign'} is paused"
 
 
+def _unfit(seen: Overview) -> Iterator[str]:
+    yield from seen.trunks
+
+
 def _bells(seen: Overview) -> Iterator[str]:
     for link in sides.heard(seen.links, seen.now):
         if link.bell:
@@ -177,6 +181,7 @@ PROBLEMS: tuple[Rule, ...] = (
     _overdue,
     _refused,
     _trunks,
+    _unfit,
     _names,
     _regions,
 )
