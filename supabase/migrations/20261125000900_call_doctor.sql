@@ -22,7 +22,7 @@ as $$
 declare
   v_tables constant oid[] := array(
     select c.oid from pg_catalog.pg_class c
-    where c.relnamespace = 'public'::regnamespace and c.relkind = 'r' and c.relname like 'call\_%'
+    where c.relnamespace = 'public'::regnamespace and c.relkind = 'r' and c.relname ~ '^(do_not_call|call_)'
       and c.relname not in ('call_logs', 'call_costs')
   );
   v_objects jsonb;
@@ -38,7 +38,7 @@ begin
     from pg_catalog.pg_proc p
     join pg_catalog.pg_language l on l.oid = p.prolang
     where p.pronamespace = 'public'::regnamespace and p.prokind = 'f'
-      and (p.proname like 'call\_%' or p.oid = pg_catalog.to_regprocedure('public.campaigns(public.call_logs)'))
+      and (p.proname ~ '^(do_not_call|call_)' or p.oid = pg_catalog.to_regprocedure('public.campaigns(public.call_logs)'))
     union all
     select 'table ' || c.relname, public.call_print('rls ' || c.relrowsecurity)
     from pg_catalog.pg_class c
@@ -52,11 +52,11 @@ begin
     ))
     from pg_catalog.pg_class c
     where c.relnamespace = 'public'::regnamespace and c.relkind = 'v'
-      and c.relname in ('calls_live', 'calls_today', 'queue_overview', 'queue_problems')
+      and c.relname in ('calls_live', 'calls_today', 'queue_overview', 'queue_problems', 'campaign_costs')
     union all
     select 'sequence ' || c.relname, public.call_print('')
     from pg_catalog.pg_class c
-    where c.relnamespace = 'public'::regnamespace and c.relkind = 'S' and c.relname like 'call\_%'
+    where c.relnamespace = 'public'::regnamespace and c.relkind = 'S' and c.relname ~ '^(do_not_call|call_)'
     union all
     select format('column %s.%s', a.attrelid::regclass::text, a.attname),
       public.call_print(concat_ws(
@@ -215,13 +215,13 @@ begin
         )
       ), '{}')
       from pg_catalog.pg_proc p
-      where p.pronamespace = 'public'::regnamespace and p.prokind = 'f' and p.proname like 'call\_%'
+      where p.pronamespace = 'public'::regnamespace and p.prokind = 'f' and p.proname ~ '^(do_not_call|call_)'
     ),
     'tables', (
       select coalesce(jsonb_object_agg(c.relname, public.call_doctor_table(c.oid::regclass)), '{}')
       from pg_catalog.pg_class c
       where c.relnamespace = 'public'::regnamespace and c.relkind in ('r', 'p')
-        and (c.relname like 'call\_%' or c.relname = any (v_watched))
+        and (c.relname ~ '^(do_not_call|call_)' or c.relname = any (v_watched))
     ),
     'columns', (
       select coalesce(jsonb_object_agg(t.name, t.columns), '{}')
