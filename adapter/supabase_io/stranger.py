@@ -61,6 +61,10 @@ EXAMPLES: Mapping[str, str] = {
     "integer": "-1",
     "jsonb": "{}",
     "text": "x",
+    "boolean": "false",
+    "numeric": "-1",
+    "text[]": "{}",
+    "timestamp with time zone": "2000-01-01T00:00:00Z",
 }
 """Something of each type that our functions take."""
 
@@ -115,7 +119,8 @@ class Stranger:
         return Tries(read=read, seen=seen, update=update, delete=delete)
 
     async def _function(self, name: str, parameters: str) -> Access:
-        taken = [part.split() for part in parameters.split(", ") if part and not part.startswith("OUT ")]
+        # A type may have several words: timestamp with time zone.
+        taken = [part.split(maxsplit=1) for part in parameters.split(", ") if part and not part.startswith("OUT ")]
         values = {parameter: EXAMPLES.get(kind, "x") for parameter, kind in taken}
         access, _ = await self._try("GET", f"rpc/{name}", values)
         return access
