@@ -441,7 +441,7 @@ def _limits(world: World) -> Iterator[str]:
 def _inside_hours(world: World) -> Iterator[str]:
     """Nobody is claimed to be dialed outside the calling hours."""
     for call in world.calls.values():
-        windows = world.store.tables.hours.get(("user", world.user_of(call.row_id)))
+        windows = world.store.tables.hours.get(("user", call.user))
         if windows and not is_open(united(windows), ["Asia/Kuala_Lumpur"], world.epoch + call.claimed_at):
             yield f"{call.call_id} was claimed at {call.claimed_at:.1f}, outside the hours of its user"
 
@@ -453,6 +453,19 @@ def _listed_are_left_alone(world: World) -> Iterator[str]:
         entry = world.store.tables.do_not_call.get((call.number, None))
         if entry is not None and world.epoch + call.claimed_at > entry.created_at:
             yield f"{call.call_id} was claimed at {call.claimed_at:.1f}, its number was listed before"
+
+
+def _pauses_are_kept(world: World) -> Iterator[str]:
+    """Nothing of what is paused is claimed, from the commit of the pause to that of its end."""
+    if world.restored_at is not None:
+        return  # The database forgot pauses, or that they were over.
+    for call in world.calls.values():
+        at, row = world.epoch + call.claimed_at, world.store.rows.get(call.row_id)
+        trunk = row.dialed_trunk if row is not None and row.call_id == call.call_id else None
+        things = {("all", ""), ("row", str(call.row_id)), ("user", call.user), ("trunk", trunk)}
+        for stop in world.store.tables.stops.values():
+            if (stop.kind, stop.key) in things and stop.began < at and (stop.ended is None or at < stop.ended):
+                yield f"{call.call_id} was claimed at {call.claimed_at:.1f} while {stop.kind} {stop.key} was paused"
 
 
 def _repeats(world: World) -> Iterator[str]:
@@ -580,6 +593,7 @@ CHECKS = (
     _limits,
     _inside_hours,
     _listed_are_left_alone,
+    _pauses_are_kept,
     _repeats,
     _claims_by_the_holder,
     _outbox_goes_first,

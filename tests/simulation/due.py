@@ -12,7 +12,7 @@ from collections import Counter
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from tests.simulation import store_hours, store_trunks
+from tests.simulation import store_hours, store_stops, store_trunks
 from tests.simulation.loop import Process
 from tests.simulation.store import LEASE_SECONDS, Row
 from tests.simulation.store_tables import LIVE
@@ -117,7 +117,8 @@ class Due:
         now = self._world.clock
         if row.status != "queued" or not row.not_before <= now < row.expires_at or row.e164 is None:
             return False
-        return store_hours.rule(self._world.store.tables, row, now).why is None
+        tables = self._world.store.tables
+        return store_hours.rule(tables, row, now).why is None and store_stops.rule(tables, row, now) is None
 
     def _within_limits(self, waiting: list[Row], machine: "Machine") -> Iterator[Row]:
         rows = self._world.store.tables.open.values()
@@ -127,7 +128,7 @@ class Due:
         held = self._world.store.tables.pbxs.get(machine.pbx.name)
         trunk = str(held.trunk or "") if held is not None else ""
         why, _, _ = store_trunks.fit(self._world.store.tables, machine.pbx.name, trunk, self._world.clock)
-        if why is not None:
+        if why is not None or store_stops.told(self._world.store.tables, "trunk", trunk) is not None:
             return
         per_user = Counter(row.user_id for row in rows if row.in_air)
         busy = {row.e164 for row in rows if row.status in LIVE}

@@ -37,7 +37,7 @@ from adapter.supabase_io.outbox import Outbox
 from adapter.supabase_io.records import encode
 from adapter.supabase_io.statedir import Identity, StateDir
 from adapter.ticker import Ticker
-from tests.simulation import disk, store_forbidden, store_hours, store_retries
+from tests.simulation import disk, store_forbidden, store_hours, store_retries, store_stops
 from tests.simulation.loop import PROCESS
 from tests.simulation.run import run
 from tests.simulation.store import Row, Store
@@ -411,6 +411,7 @@ MUTANTS = (
     Mutant("tries not counted", 1, _patch(store_retries, "following", _uncounted)),
     Mutant("do-not-call list not asked", 1, _patch(store_forbidden, "listed", lambda *_: None)),
     Mutant("repeats not counted", 46, _patch(store_forbidden, "repeated", lambda *_: None)),
+    Mutant("pauses not asked", 1, _patch(store_stops, "standing", lambda *_: None)),
     Mutant("hours not asked", 1, _patch(store_hours, "week_of", lambda *_: None)),
     Mutant("claim without its lock", 29, _patch(Claim, "_counts", _read_before)),
     Mutant("takeover before flush", 1, _patch(Ticker, "_request", _claims_first)),

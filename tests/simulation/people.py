@@ -8,6 +8,7 @@ from zoneinfo import ZoneInfo
 
 from adapter.core.hours import Window
 from tests.simulation.pbx import SimPbx
+from tests.simulation.store import Refused
 
 if TYPE_CHECKING:
     from tests.simulation.world import World
@@ -18,6 +19,11 @@ HOURS_SHARE = 0.3
 
 LISTINGS_SHARE = 0.4
 """Worlds in which somebody asks not to be called."""
+
+STOPS_SHARE = 0.3
+"""Worlds in which somebody pauses a row, a user, a trunk or everything, and lets it go on."""
+
+STOPPED_SECONDS = (2.0, 45.0)
 
 TROUBLED_SECONDS = (90.0, 260.0)
 
@@ -31,6 +37,12 @@ def plan(world: "World") -> None:
     listings = Random(f"{world.seed}:listings")
     for _ in range(listings.randint(1, 6) if listings.random() < LISTINGS_SHARE else 0):
         world.later(listings.uniform(5.0, world.troubled_seconds), _forbid, world, listings)
+    stops = Random(f"{world.seed}:stops")
+    if stops.random() < STOPS_SHARE:
+        for _ in range(stops.randint(1, 4)):
+            world.later(stops.uniform(5.0, world.troubled_seconds), _stop, world, stops)
+        # A restore may have brought back what was over.
+        world.later(world.troubled_seconds + 2 * STOPPED_SECONDS[1], _go_on, world)
     batches = dice.randint(2, 6)
     for number in range(batches):
         share = rows * (number + 1) // batches - rows * number // batches
@@ -71,6 +83,36 @@ def _forbid(world: "World", dice: Random) -> None:
         number = str(dice.choice(again or waiting).e164)
         world.store.forbid(number, None, None, world.clock)
         world.trace("listed", number=number)
+
+
+def _stop(world: "World", dice: Random) -> None:
+    """Somebody pauses something, and lets it go on after a while."""
+    from tests.simulation.world import USERS  # noqa: PLC0415  # It knows us.
+
+    tables = world.store.tables
+    waiting = [row.id for row in tables.open.values() if row.status == "queued"]
+    kind, key = dice.choice((
+        ("all", ""), ("user", dice.choice(USERS)), ("row", str(dice.choice(waiting or [0]))),
+        ("trunk", str(dice.choice(sorted(pbx.trunk for pbx in tables.pbxs.values() if pbx.trunk) or [""]))),
+    ))  # fmt: skip
+    try:
+        world.store.stop(kind, key, None, world.clock)
+    except Refused:
+        return  # Nothing of this name is known yet, or it is over.
+    world.trace("stopped", thing=kind, key=key)
+    world.later(dice.uniform(*STOPPED_SECONDS), _resume, world, kind, key)
+
+
+def _resume(world: "World", kind: str, key: str) -> None:
+    world.trace("resumed", thing=kind, key=key)
+    world.store.unstop(kind, key, world.clock)
+    world.ring()
+
+
+def _go_on(world: "World") -> None:
+    for stop in list(world.store.tables.stops.values()):
+        if stop.ended is None:
+            _resume(world, stop.kind, stop.key)
 
 
 def _insert(world: "World", share: int) -> None:

@@ -80,6 +80,9 @@ class Call:
     call_id: str
     row_id: int
     number: str
+    user: str
+    """Whose row it was: after a restore another row may have its number."""
+
     attempt: int
     claimed_at: float
     process: Process
@@ -441,6 +444,7 @@ class World(pbx.World):
                     call_id=row.call_id,
                     row_id=row.row_id,
                     number=row.e164,
+                    user=row.user_id,
                     attempt=row.attempt,
                     claimed_at=self.now,
                     process=process,
