@@ -94,7 +94,8 @@ class Due:
     def _look(self) -> None:
         world = self._world
         world.later(LOOK_SECONDS, self._look)
-        waiting = [row for row in world.store.tables.open.values() if self._is_due(row)]
+        shut: dict[tuple[str, str, str], bool] = {}  # One answer for all rows of a kind: it costs most of a look.
+        waiting = [row for row in world.store.tables.open.values() if self._is_due(row, shut)]
         found: dict[tuple[int, Process], float] = {}
         if waiting and world.restored_at is None:  # After a restore nothing is claimed until an operator has acted.
             for process, machine in self._able():
@@ -113,12 +114,15 @@ class Due:
                         self.late.setdefault(at, words)
         self._since = found
 
-    def _is_due(self, row: Row) -> bool:
+    def _is_due(self, row: Row, shut: dict[tuple[str, str, str], bool]) -> bool:
         now = self._world.clock
         if row.status != "queued" or not row.not_before <= now < row.expires_at or row.e164 is None:
             return False
         tables = self._world.store.tables
-        return store_hours.rule(tables, row, now).why is None and store_stops.rule(tables, row, now) is None
+        kind = row.user_id, row.lane, row.zones
+        if kind not in shut:
+            shut[kind] = store_hours.rule(tables, row, now).why is not None
+        return not shut[kind] and store_stops.rule(tables, row, now) is None
 
     def _within_limits(self, waiting: list[Row], machine: "Machine") -> Iterator[Row]:
         rows = self._world.store.tables.open.values()
