@@ -122,6 +122,15 @@ class Group:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Price:
+    """What a page's rows cost in one currency, if each is answered; currency None: rows without a rate."""
+
+    currency: str | None
+    rows: int
+    cost: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Page:
     """An answer of `call_dry_run_v1`."""
 
@@ -145,6 +154,13 @@ class Page:
     """Where the next page begins; None: there is none."""
 
     groups: tuple[Group, ...]
+    last_answered: int = 0
+    """Of the latest calls."""
+
+    last_talked: int | None = None
+    """Seconds of talk of those that were answered, on the average."""
+
+    costs: tuple[Price, ...] = ()
 
 
 def explanation(value: object) -> Explanation:
@@ -183,6 +199,16 @@ def page(value: object) -> Page:
         rows=records.integer(reply, "rows"),
         next=None if following is None else dict(records.obj(following, "next")),
         groups=tuple(_group(item) for item in records.array(reply, "groups")),
+        last_answered=records.integer(reply, "last_answered"),
+        last_talked=None if reply.get("last_talked") is None else records.integer(reply, "last_talked"),
+        costs=tuple(_price(item) for item in records.array(reply, "costs")),
+    )
+
+
+def _price(value: object) -> Price:
+    price = records.obj(value, "cost")
+    return Price(
+        currency=_words(price, "currency"), rows=records.integer(price, "rows"), cost=_float(price, "cost") or 0.0
     )
 
 

@@ -569,6 +569,7 @@ declare
   v_next jsonb;
   v_verdict text;
   v_found jsonb := '[]';
+  v_costs jsonb := '[]';
   v_calls record;
 begin
   if p_campaign is null then
@@ -587,6 +588,17 @@ begin
       select coalesce(jsonb_object_agg(t.key, t.value - 'room'), '{}') from jsonb_each(v_status -> 'trunks') t
     ));
   end if;
+
+  select count(*) as calls, avg(extract(epoch from c.ended_at - c.claimed_at)) as seconds,
+    count(*) filter (where c.talked > 0) as answered, round(avg(c.talked) filter (where c.talked > 0))::integer as talked
+  into v_calls
+  from (
+    select q.ended_at, q.claimed_at, coalesce((q.call_facts ->> 'talk_seconds')::integer, 0) as talked
+    from public.call_queue q
+    where q.status in ('done', 'canceled') and q.ended_at <= v_now and q.claimed_at <= q.ended_at
+    order by q.ended_at desc
+    limit 200
+  ) c;
 
   for v_row in
     select q.* from public.call_queue q
@@ -641,18 +653,18 @@ begin
       'row', v_row.id,
       'trunk', v_trunk
     );
+    if v_verdict <> 'ends' and v_row.e164 is not null then
+      -- What the call costs if it is answered, and a minute long while nothing is known of that.
+      v_costs := v_costs || jsonb_build_array(coalesce(
+        public.call_cost_v1(
+          coalesce(v_trunk, v_status ->> 'trunk'), v_row.e164, least(coalesce(v_calls.talked, 60), 86400), v_at
+        ), '{}'
+      ));
+    end if;
   end loop;
   if v_rows = v_limit then
     v_next := jsonb_build_object('priority', v_row.priority, 'not_before', v_row.not_before, 'id', v_row.id);
   end if;
-
-  select count(*) as calls, avg(extract(epoch from c.ended_at - c.claimed_at)) as seconds into v_calls
-  from (
-    select q.ended_at, q.claimed_at from public.call_queue q
-    where q.status in ('done', 'canceled') and q.ended_at <= v_now and q.claimed_at <= q.ended_at
-    order by q.ended_at desc
-    limit 200
-  ) c;
 
   return jsonb_build_object(
     'now', v_now,
@@ -675,6 +687,16 @@ begin
     'calls_per_second', (v_adapter.status ->> 'calls_per_second')::numeric,
     'last_calls', v_calls.calls,
     'last_seconds', v_calls.seconds,
+    'last_answered', v_calls.answered,
+    'last_talked', v_calls.talked,
+    'costs', (
+      select coalesce(jsonb_agg(to_jsonb(k) order by k.currency), '[]')
+      from (
+        select c.currency, count(*) as rows, sum(c.cost) as cost
+        from jsonb_to_recordset(v_costs) c (currency text, cost numeric)
+        group by c.currency
+      ) k
+    ),
     'rows', v_rows,
     'next', v_next,
     'groups', (

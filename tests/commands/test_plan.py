@@ -6,7 +6,7 @@ import pytest
 
 from adapter.commands.view.objects import plan_object
 from adapter.commands.view.plan import ASSUMED_SECONDS, Plan, lines
-from adapter.supabase_io.explanations import Group, Page
+from adapter.supabase_io.explanations import Group, Page, Price
 from tests.commands.facts import CALL, NOW, OTHER
 
 
@@ -87,3 +87,17 @@ def test_the_tightest_limit_counts(more: dict[str, Any], seconds: float | None) 
     shown = "\n".join(lines(found))
     assert ("not known" in shown) is (seconds is None)
     assert ("assumed" in shown) is (more.get("last_seconds", 1) is None)
+
+
+def test_cost_is_that_of_the_calls_that_are_answered() -> None:
+    priced = (Price(currency="USD", rows=90, cost=30.0), Price(currency=None, rows=10, cost=0.0))
+    first = page(group("now", 100), last_answered=50, last_talked=48, costs=priced, next={"id": 1})
+    second = page(group("now", 10), last_answered=50, last_talked=48, costs=(Price(currency="MYR", rows=10, cost=8.0),))
+    (shown,) = (line for line in lines(plan(first, second)) if line.startswith("Cost"))
+    assert shown == (
+        "Cost       about 2.00 MYR and 7.50 USD for one call to each (as of the last 200 calls 25% were answered, for "
+        "48 s each); 10 rows have no rate and are not in it"
+    )
+    assert "Cost       no trunk has a rate" in "\n".join(lines(plan(page(group("now", 1)))))
+    new = page(group("now", 1), last_calls=0, last_seconds=None, costs=(Price(currency="USD", rows=1, cost=0.02),))
+    assert "about 0.02 USD for one call to each (if everybody answers and talks" in "\n".join(lines(plan(new)))

@@ -108,6 +108,32 @@ async def test_how_long_calls_take_is_measured(desk: Desk) -> None:
     assert (found["last_calls"], float(found["last_seconds"]), found["rows"]) == (1, 40.0, 0)
 
 
+async def test_what_it_costs_if_everybody_answers(desk: Desk) -> None:
+    made = await campaign(desk.connection, USER)
+    await desk.connection.execute(
+        "insert into public.call_rates (trunk, prefix, per_minute, currency, first_seconds, step_seconds) "
+        "values ('SIP-TRUNK-1', '601', 0.06, 'USD', 60, 60)"
+    )
+    await desk.sync()
+    for phone in (number(1), number(2), "+60 3-1234 5678"):
+        await desk.insert(phone, campaign_id=made)
+    found = await dry_run(desk.connection, made)
+    # A minute each, as no call has ended yet; the third has no rate.
+    assert [(one["currency"], one["rows"], one["cost"]) for one in found["costs"]] == [
+        ("USD", 2, 0.12),
+        (None, 1, None),
+    ]
+    await desk.insert(number(9))
+    call = next(row["call_id"] for row in await desk.claim(9) if row["e164"] == number(9))
+    await desk.connection.execute(
+        "update public.call_queue set claimed_at = '2026-11-25T10:00:00Z' where call_id = $1", uuid.UUID(call)
+    )
+    await desk.sync([outcome(call, "answered", talk_seconds=61)])
+    await desk.settle()
+    found = await dry_run(desk.connection, made)
+    assert (found["last_answered"], found["last_talked"]) == (1, 61)
+
+
 async def test_what_it_cannot_be_asked(desk: Desk) -> None:
     for of, code, words in ((uuid.uuid4(), "PT404", "there is no campaign"), (None, "PT400", "needs p_campaign")):
         async with desk.connection.transaction():

@@ -64,6 +64,8 @@ def plan_object(found: Plan) -> dict[str, Any]:
         "seconds": found.seconds,
         "call_seconds": found.call_seconds,
         "trunks": dict(found.trunks),
+        "costs_if_answered": dict(found.costs),
+        "rows_without_rate": found.unpriced,
         "groups": [plain(asdict(group)) for group in found.groups.values()],
         "campaign": None if found.page is None else found.page.campaign_id,
         "stops": [] if found.page is None else list(found.page.stops),

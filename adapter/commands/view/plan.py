@@ -31,6 +31,11 @@ class Plan:
     rows: int = 0
     groups: dict[tuple[str, str | None, str | None], Group] = field(default_factory=dict)
     trunks: Counter[str] = field(default_factory=Counter)
+    costs: dict[str, float] = field(default_factory=dict)
+    """By currency, if each row is answered."""
+
+    priced: int = 0
+    unpriced: int = 0
 
     @property
     def complete(self) -> bool:
@@ -69,6 +74,12 @@ class Plan:
             self.groups[key] = group if known is None else _joined(known, group)
             if group.verdict in DIALED and group.trunk is not None:
                 self.trunks[group.trunk] += group.count
+        for price in page.costs:
+            if price.currency is None:
+                self.unpriced += price.rows
+            else:
+                self.priced += price.rows
+                self.costs[price.currency] = self.costs.get(price.currency, 0.0) + price.cost
 
 
 def _joined(one: Group, other: Group) -> Group:
@@ -99,6 +110,7 @@ def lines(plan: Plan) -> Iterator[str]:
     for trunk, count in plan.trunks.most_common():
         yield f"Through    {trunk}: {counted(count, 'row', 'rows')}"
     yield f"How long   {_long(plan, page)}"
+    yield f"Cost       {_cost(plan, page)}"
 
 
 def _when(group: Group) -> str:
@@ -126,3 +138,19 @@ def _long(plan: Plan, page: Page) -> str:
         f"about {span(plan.seconds)} for one call to each, once all may be dialed: {places}"
         f"{span(plan.call_seconds)} each ({measured}); tries after the first come on top"
     )
+
+
+def _cost(plan: Plan, page: Page) -> str:
+    if not plan.priced:
+        return "no trunk has a rate for these numbers (call_rates)"
+    known = page.last_calls > 0 and page.last_talked is not None
+    share = page.last_answered / page.last_calls if known else 1.0
+    sums = " and ".join(f"{share * cost:,.2f} {currency}" for currency, cost in sorted(plan.costs.items()))
+    measured = (
+        f"as of the last {counted(page.last_calls, 'call', 'calls')} {share:.0%} were answered, for "
+        f"{span(page.last_talked or 0)} each"
+        if known
+        else "if everybody answers and talks for a minute, as no call has ended yet"
+    )
+    without = counted(plan.unpriced, "row has no rate and is", "rows have no rate and are")
+    return f"about {sums} for one call to each ({measured})" + (f"; {without} not in it" if plan.unpriced else "")
