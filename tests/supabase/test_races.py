@@ -68,6 +68,26 @@ async def test_sixteen_sessions_claiming_for_one_adapter_keep_its_limit(lasting_
     assert len(claimed) == len(set(claimed)) == LIMIT
 
 
+async def test_sixteen_sessions_never_overfill_a_trunk_and_take_the_next(lasting_desk: Desk, db: str) -> None:
+    await lasting_desk.fill(ROWS)
+    await lasting_desk.connection.execute(
+        "insert into call_trunks (pbx, trunk, priority, max_channels) values ('pbx-1', 'A', 9, 6), ('pbx-1', 'B', 1, 9)"
+    )
+    told = {"trunks": {name: {"room": 100, "foreign": 1, "problem": None} for name in ("A", "B")}, "reserved": 2}
+    await lasting_desk.sync(**told)
+
+    async def claimer() -> list[str]:
+        async with connected(db) as connection:
+            me = Desk(connection, lasting_desk.adapter, lasting_desk.incarnation)
+            got: list[str] = []
+            for _ in range(20):
+                got += [row["trunk"]["id"] for row in await me.claim(5, **told)]
+            return got
+
+    taken = Counter(name for names in await asyncio.gather(*(claimer() for _ in range(CLAIMERS))) for name in names)
+    assert taken == {"A": 6 - 1 - 2, "B": 9 - 1 - 2}
+
+
 async def test_every_row_is_claimed_though_rows_keep_coming(lasting_desk: Desk, db: str) -> None:
     """A lane must not be taken for empty while a session that has not committed yet adds rows to it."""
     total = 300
