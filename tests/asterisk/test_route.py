@@ -30,6 +30,7 @@ NOWHERE = "+6531234567"
 
 async def test_every_outcome_by_route_with_one_invite_for_each_call(tmp_path: Path) -> None:
     settings = {"LOG_FORMAT": "json", "SWEEP_SECONDS": "1", "DIAL_FORM": "route", "TRUNK": ""}
+    settings["ALLOWED_COUNTRIES"] = "MY,SG"
     async with World.started(pbx="asterisk", directory=tmp_path, settings=settings) as world:
         numbers = [*(number(s.code, 1) for s in SCENARIOS), TWICE, NOWHERE]
         await world.queue([{"user_id": USER, "phone_number": each} for each in numbers])

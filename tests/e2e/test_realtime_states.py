@@ -154,9 +154,13 @@ async def scene(
                 "BILLING": "off",
                 "SWEEP_SECONDS": str(SWEEP),
                 "CALLS_PER_SECOND": "50",
+                # No call ends here.
+                "MAX_CALLS": "500",
+                "MAX_CALLS_IN_SETUP": "500",
             }
         )
         link, outbox = HandLink(), Outbox(place / "outbox.sqlite3")
+        link.trunks = {settings["TRUNK"]: None}
         link.run = asyncio.Event().wait  # type: ignore[attr-defined]  # The stand-in has no life of its own.
         async with Database(config) as database:
             await database.register(adapter=new_id(), expected=0, nonce=new_id(), pbx=settings.pbx_name, info={})

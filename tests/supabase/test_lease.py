@@ -238,4 +238,6 @@ async def test_the_answer_has_all_its_parts(desk: Desk) -> None:
         "more": "bool",
         "commands": "list",
         "takeover": "list",
+        "trunks": "list",
+        "trunks_version": "int",
     }
