@@ -4,6 +4,7 @@ import asyncio
 import random
 from collections import Counter
 from dataclasses import dataclass, field
+from typing import Any
 
 import asyncpg
 
@@ -73,7 +74,10 @@ async def test_sixteen_sessions_never_overfill_a_trunk_and_take_the_next(lasting
     await lasting_desk.connection.execute(
         "insert into call_trunks (pbx, trunk, priority, max_channels) values ('pbx-1', 'A', 9, 6), ('pbx-1', 'B', 1, 9)"
     )
-    told = {"trunks": {name: {"room": 100, "foreign": 1, "problem": None} for name in ("A", "B")}, "reserved": 2}
+    told: dict[str, Any] = {
+        "trunks": {name: {"room": 100, "foreign": 1, "problem": None} for name in ("A", "B")},
+        "reserved": 2,
+    }
     await lasting_desk.sync(**told)
 
     async def claimer() -> list[str]:
