@@ -3220,7 +3220,6 @@ declare
   v_room integer;
   v_pbx_room integer;
   v_got integer := 0;
-  v_before integer;
   v_arriving boolean;
   v_users uuid[];
   v_user uuid;
@@ -11935,7 +11934,7 @@ set enable_seqscan = off
 set lock_timeout = '5s'
 as $$
 declare
-  -- Some 200 ms of work; the log row of each is most of it.
+  -- Half a second of work on a busy machine; the log row of each is most of it.
   v_most constant integer := 1000;
   v_key constant text := public.call_stop_key(p_kind, p_key);
   v_reason constant text := left(nullif(trim(p_reason), ''), 500);
@@ -13496,7 +13495,7 @@ begin
       public.call_user_limit(v_campaign.user_id, (v_limits ->> 'user')::integer),
       public.call_lane_limit(p_campaign, (v_limits ->> 'campaign')::integer)
     ),
-    'calls_per_second', (v_adapter.status ->> 'calls_per_second')::numeric,
+    'calls_per_second', (v_adapter.status #>> '{pace,limit}')::numeric,
     'last_calls', v_calls.calls,
     'last_seconds', v_calls.seconds,
     'last_answered', v_calls.answered,

@@ -410,7 +410,6 @@ declare
   v_room integer;
   v_pbx_room integer;
   v_got integer := 0;
-  v_before integer;
   v_arriving boolean;
   v_users uuid[];
   v_user uuid;

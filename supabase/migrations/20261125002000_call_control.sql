@@ -309,7 +309,7 @@ set enable_seqscan = off
 set lock_timeout = '5s'
 as $$
 declare
-  -- Some 200 ms of work; the log row of each is most of it.
+  -- Half a second of work on a busy machine; the log row of each is most of it.
   v_most constant integer := 1000;
   v_key constant text := public.call_stop_key(p_kind, p_key);
   v_reason constant text := left(nullif(trim(p_reason), ''), 500);

@@ -684,7 +684,7 @@ begin
       public.call_user_limit(v_campaign.user_id, (v_limits ->> 'user')::integer),
       public.call_lane_limit(p_campaign, (v_limits ->> 'campaign')::integer)
     ),
-    'calls_per_second', (v_adapter.status ->> 'calls_per_second')::numeric,
+    'calls_per_second', (v_adapter.status #>> '{pace,limit}')::numeric,
     'last_calls', v_calls.calls,
     'last_seconds', v_calls.seconds,
     'last_answered', v_calls.answered,

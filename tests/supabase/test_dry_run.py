@@ -114,10 +114,11 @@ async def test_what_it_costs_if_everybody_answers(desk: Desk) -> None:
         "insert into public.call_rates (trunk, prefix, per_minute, currency, first_seconds, step_seconds) "
         "values ('SIP-TRUNK-1', '601', 0.06, 'USD', 60, 60)"
     )
-    await desk.sync()
+    await desk.sync(pace={"limit": 2.5})
     for phone in (number(1), number(2), "+60 3-1234 5678"):
         await desk.insert(phone, campaign_id=made)
     found = await dry_run(desk.connection, made)
+    assert found["calls_per_second"] == 2.5
     # A minute each, as no call has ended yet; the third has no rate.
     assert [(one["currency"], one["rows"], one["cost"]) for one in found["costs"]] == [
         ("USD", 2, 0.12),
