@@ -75,6 +75,10 @@ STORIES = (
 )
 
 
+OUT_OF_ORDER = tuple(story for story in STORIES if story.name in {"congestion", "forbidden", "silence"})
+"""What becomes of every call through a trunk whose carrier fails, or wants its money."""
+
+
 @dataclass(slots=True, kw_only=True)
 class Invite:
     """One INVITE that left a PBX, and what became of it. Times are the world's."""
@@ -82,6 +86,7 @@ class Invite:
     call_id: str
     number: str
     pbx: str
+    trunk: str
     at: float
     story: Story
     rings_at: float | None = None
@@ -110,10 +115,10 @@ class Carrier:
     invites: list[Invite] = field(default_factory=list)
     sticky: dict[str, Story] = field(default_factory=dict)
 
-    def invite(self, call_id: str, number: str, pbx: str) -> Invite:
-        """A new call arrives. Most numbers behave alike each time, as people do."""
-        story = self.sticky.get(number)
-        if story is None or self.random.random() < 0.3:
+    def invite(self, call_id: str, number: str, pbx: str, trunk: str, fate: Story | None = None) -> Invite:
+        """A new call arrives. Most numbers behave alike each time, as people do; `fate`: nobody hears of it there."""
+        story = fate or self.sticky.get(number)
+        if story is None or (fate is None and self.random.random() < 0.3):
             story = self.random.choices(STORIES, WEIGHTS)[0]
             self.sticky[number] = story
         at = self.now()
@@ -128,6 +133,7 @@ class Carrier:
             call_id=call_id,
             number=number,
             pbx=pbx,
+            trunk=trunk,
             at=at,
             story=story,
             rings_at=rings_at,

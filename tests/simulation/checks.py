@@ -11,8 +11,10 @@ from adapter.core.model import Outcome
 from adapter.core.outcomes import RULES, SOON, Retry
 from adapter.core.witness import ASK_AFTER, LONGEST_RING
 from adapter.dialer import FRESH_SECONDS
+from tests.simulation import owner
 from tests.simulation.carrier import End, Invite, truth
 from tests.simulation.loop import Process
+from tests.simulation.store_tables import NO_LANE, RetryRule
 from tests.simulation.world import Call, Machine, World
 
 FINAL = frozenset({"done", "canceled"})
@@ -48,6 +50,12 @@ _AWAY = frozenset(
     }
 )
 """Faults that may keep a cancel from an adapter."""
+
+TRY_SECONDS = 120.0
+"""After so long a cooled trunk is tried again if nothing was heard of the last try."""
+
+_UNBEGUN = frozenset({Outcome.CONGESTION, Outcome.TRUNK_UNAVAILABLE})
+"""Outcomes of calls of which no phone can have heard (design, section 5)."""
 
 NOTICED_SECONDS = 30.0
 """After so long a dead connection is noticed by both sides (ping 10 s, its answer 5 s), and the last word is out."""
@@ -98,13 +106,23 @@ def _sent_fresh(world: World) -> Iterator[str]:
 
 
 def _pace(world: World) -> Iterator[str]:
-    """No second at the socket of a PBX holds more Originates than CALLS_PER_SECOND, whoever wrote them."""
+    """No second at the socket of a PBX holds more Originates than CALLS_PER_SECOND, nor than a trunk of it may have,
+    whoever wrote them."""
     limit = math.ceil(float(world.machines[0].settings["CALLS_PER_SECOND"]))
     for sim in world.pbxs:
-        for first, at in zip(sim.written_ats, sim.written_ats[limit:], strict=False):
-            # What is one second apart to the last bit lies in two windows.
-            if at - first < 1.0 - 1e-9:
-                yield f"{limit + 1} Originates within {at - first:.3f} s of {first:.3f}"
+        yield from _too_fast([at for at, _ in sim.written_ats], limit)
+        for trunk in sim.trunks:
+            known = world.store.tables.trunks.get((sim.name, trunk))
+            if known is not None and known.calls_per_second is not None:
+                through = [at for at, way in sim.written_ats if way == trunk]
+                yield from (f"{trunk}: {words}" for words in _too_fast(through, math.ceil(known.calls_per_second)))
+
+
+def _too_fast(ats: list[float], limit: int) -> Iterator[str]:
+    for first, at in zip(ats, ats[limit:], strict=False):
+        # What is one second apart to the last bit lies in two windows.
+        if at - first < 1.0 - 1e-9:
+            yield f"{limit + 1} Originates within {at - first:.3f} s of {first:.3f}"
 
 
 def _rung_again(world: World) -> Iterator[str]:
@@ -417,11 +435,16 @@ def _longest_call(world: World) -> Iterator[str]:
 
 
 def _limits(world: World) -> Iterator[str]:
-    """Limits are kept: calls through a PBX, and of a user."""
+    """Limits are kept: calls through a PBX and each of its trunks, of a user, and of a campaign."""
     if world.restored_at is not None:
         return  # The database counts what it knows.
     most = int(world.machines[0].settings["MAX_CALLS"])
     per_user = int(world.machines[0].settings["MAX_CALLS_PER_USER"])
+    reserved = int(world.machines[0].settings.get("RESERVED_CHANNELS", "2"))
+    limits = {key: of for (kind, key), of in world.store.tables.limits.items() if kind == "campaign"}
+    for (name, trunk), known in world.store.tables.trunks.items():
+        if known.max_channels is not None:
+            limits[f"{trunk} of {name}"] = known.max_channels - reserved
     steps: list[tuple[float, int, Invite]] = []
     for invite in world.carrier.invites:
         if world.calls[invite.call_id].row_id in world.touched:
@@ -436,6 +459,11 @@ def _limits(world: World) -> Iterator[str]:
             yield f"{live[invite.pbx]} calls through {invite.pbx} with a limit of {most} ({invite.call_id})"
         if live[user] > per_user:
             yield f"{live[user]} calls of user {user} with a limit of {per_user} ({invite.call_id})"
+        for key in (f"{invite.trunk} of {invite.pbx}", world.calls[invite.call_id].campaign):
+            if key in limits:
+                live[key] += step
+                if live[key] > limits[key]:
+                    yield f"{live[key]} calls of {key} with a limit of {limits[key]} ({invite.call_id})"
 
 
 def _inside_hours(world: World) -> Iterator[str]:
@@ -460,9 +488,11 @@ def _pauses_are_kept(world: World) -> Iterator[str]:
     if world.restored_at is not None:
         return  # The database forgot pauses, or that they were over.
     for call in world.calls.values():
-        at, row = world.epoch + call.claimed_at, world.store.rows.get(call.row_id)
-        trunk = row.dialed_trunk if row is not None and row.call_id == call.call_id else None
-        things = {("all", ""), ("row", str(call.row_id)), ("user", call.user), ("trunk", trunk)}
+        at = world.epoch + call.claimed_at
+        things = {
+            ("all", ""), ("row", str(call.row_id)), ("user", call.user), ("campaign", call.campaign),
+            ("trunk", call.trunk),
+        }  # fmt: skip
         for stop in world.store.tables.stops.values():
             if (stop.kind, stop.key) in things and stop.began < at and (stop.ended is None or at < stop.ended):
                 yield f"{call.call_id} was claimed at {call.claimed_at:.1f} while {stop.kind} {stop.key} was paused"
@@ -483,6 +513,125 @@ def _repeats(world: World) -> Iterator[str]:
         for first, last in zip(times, times[most:], strict=False):
             if last - first < span:
                 yield f"{number} rang {most + 1} times from {first:.1f} to {last:.1f}"
+
+
+def _calls_of_a_day(world: World) -> Iterator[str]:
+    """No user has more calls on a day than MAX_CALLS_PER_USER_DAY."""
+    most = int(world.machines[0].settings.get("MAX_CALLS_PER_USER_DAY", "0"))
+    if not most or world.restored_at is not None:
+        return  # The database counts what it knows.
+    for user, calls in Counter(world.calls[invite.call_id].user for invite in world.carrier.invites).items():
+        if calls > most:
+            yield f"user {user} had {calls} calls on a day, of {most} that are allowed"
+
+
+def _rules_of_retries(world: World) -> Iterator[str]:
+    """A row that leaves it to the rules is tried as often, and as late, as they say."""
+    if world.restored_at is not None:
+        return
+    for row_id, calls in _by_row(world).items():
+        if row_id not in world.rules.ruled or row_id in world.touched:
+            continue
+        told = [_told_as(call) for call in calls]
+        for place, (call, after) in enumerate(pairwise([*calls, None])):
+            assert call is not None
+            if (outcome := told[place]) in AGAIN:
+                said = _rule_of(world, call.user, outcome)
+                times = told[: place + 1].count(outcome)
+                if after is not None and times > (0 if said is None else said.calls or 0):
+                    yield f"row {row_id} was dialed again after {times} times {outcome}"
+                delays = said.delays if said is not None else None
+                if after is not None and delays:
+                    wait = delays[min(times, len(delays)) - 1]
+                    if after.claimed_at < call.reported[0][0] + wait - 1e-6:
+                        yield f"row {row_id} was dialed again less than {wait} s after {outcome} number {times}"
+        yield from _faults_of_carriers(world, row_id, told)
+
+
+def _faults_of_carriers(world: World, row_id: int, told: list[Outcome | None]) -> Iterator[str]:
+    said = world.store.tables.retries.get(("default", NO_LANE, owner.CARRIER))
+    faults = sum(outcome in _CARRIERS for outcome in told[:-1])
+    # Where there is another trunk, a call goes over to it whatever the rules say.
+    if said is not None and said.calls is not None and not world.store.tables.trunks and faults > said.calls:
+        yield f"row {row_id} was dialed again after {faults} faults of the carrier, of {said.calls} that are allowed"
+
+
+def _rule_of(world: World, user: str, outcome: Outcome) -> RetryRule | None:
+    rules = world.store.tables.retries
+    return rules.get(("user", user, outcome)) or rules.get(("default", NO_LANE, outcome))
+
+
+_CARRIERS = frozenset({Outcome.REJECTED, Outcome.CONGESTION, Outcome.TRUNK_UNAVAILABLE})
+
+
+def _by_row(world: World) -> dict[int, list[Call]]:
+    """The calls of each row, in the order of their claims."""
+    found: dict[int, list[Call]] = {}
+    for call in sorted(world.calls.values(), key=lambda call: call.claimed_at):
+        found.setdefault(call.row_id, []).append(call)
+    return found
+
+
+def _told_as(call: Call) -> Outcome | None:
+    """How the database was told that it ended, by whoever told; None: not at all, or in two ways."""
+    words = {word for _, _, word in call.reported}
+    return Outcome(words.pop()) if len(words) == 1 else None
+
+
+def _through_its_trunk(world: World) -> Iterator[str]:
+    """Each call goes through the trunk that the claim chose for it, and through one that its user may use."""
+    for call in world.calls.values():
+        sim = world.processes[call.process][0].pbx
+        went = sim.ways.get(call.call_id)
+        if went is not None and went != call.trunk:
+            yield f"{call.call_id} was to go through {call.trunk} and went through {went}"
+        if call.trunk not in _open_to(world, sim.name, call.user) and world.store.tables.trunks:
+            yield f"{call.call_id} of user {call.user} was to go through {call.trunk}, which is not open to that user"
+
+
+def _open_to(world: World, pbx: str, user: str) -> set[str]:
+    """The trunks of this user: their own if there are any, else the shared ones."""
+    mine = [trunk for (at, _), trunk in world.store.tables.trunks.items() if at == pbx]
+    own = {trunk.trunk for trunk in mine if trunk.user_id == user}
+    return own or {trunk.trunk for trunk in mine if trunk.user_id is None}
+
+
+def _trunks_rest(world: World) -> Iterator[str]:
+    """Nothing is dialed through a trunk that cools down, and when that is over one call at a time tries it."""
+    if world.restored_at is not None:
+        return
+    claims: dict[tuple[str, str], list[float]] = {}
+    for call in world.calls.values():
+        at = world.processes[call.process][0].pbx.name, call.trunk
+        claims.setdefault(at, []).append(world.epoch + call.claimed_at)
+    for at, rests in world.rules.rests.items():
+        for rest in rests:
+            over = math.inf if rest.over is None else rest.over
+            during = sorted(claim for claim in claims.get(at, ()) if rest.since <= claim < over)
+            if during and during[0] < rest.until - 1e-6:
+                yield f"{at} cools down until {rest.until - world.epoch:.1f}: claim at {during[0] - world.epoch:.1f}"
+            for first, second in pairwise(during):
+                if second - first < TRY_SECONDS - 1e-6:
+                    yield f"{at} was tried by two calls at {first - world.epoch:.1f}, {second - world.epoch:.1f}"
+
+
+def _fails_over(world: World) -> Iterator[str]:
+    """After a call that never began, the next one of its row goes through a trunk that has not been tried."""
+    if not world.store.tables.trunks or world.restored_at is not None:
+        return
+    for row_id, calls in _by_row(world).items():
+        tried: set[str] | None = set()
+        for call in calls:
+            if tried and call.trunk in tried:
+                yield f"row {row_id}: {call.call_id} went through {call.trunk} again, others were not tried"
+            outcome, others = _told_as(call), _open_to(world, world.processes[call.process][0].pbx.name, call.user)
+            if outcome is None or row_id in world.touched:
+                tried = None  # Whether it was a failure of its trunk cannot be said.
+            elif outcome not in _UNBEGUN:
+                tried = set()
+            elif tried is not None:
+                left = others - tried - {call.trunk}
+                tried = tried | {call.trunk} if left else set()
 
 
 def _claims_by_the_holder(world: World) -> Iterator[str]:
@@ -530,7 +679,7 @@ def _counters_agree(world: World) -> Iterator[str]:
             continue
         if row.attempts != spent[row.id]:
             yield f"row {row.id} counts {row.attempts} tries, its calls {spent[row.id]}"
-        if row.attempts > row.max_attempts:
+        if row.attempts > row.max_attempts and row.id not in world.rules.ruled:
             yield f"row {row.id} counts {row.attempts} tries of at most {row.max_attempts}"
 
 
@@ -595,6 +744,11 @@ CHECKS = (
     _listed_are_left_alone,
     _pauses_are_kept,
     _repeats,
+    _calls_of_a_day,
+    _rules_of_retries,
+    _through_its_trunk,
+    _trunks_rest,
+    _fails_over,
     _claims_by_the_holder,
     _outbox_goes_first,
     _no_call_into_a_void,

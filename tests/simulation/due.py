@@ -12,7 +12,7 @@ from collections import Counter
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from tests.simulation import store_hours, store_stops, store_trunks
+from tests.simulation import store_forbidden, store_hours, store_stops, store_trunks
 from tests.simulation.loop import Process
 from tests.simulation.store import LEASE_SECONDS, Row
 from tests.simulation.store_tables import LIVE
@@ -52,7 +52,8 @@ class Due:
         """When it last got as many rows as it had asked for."""
 
         self._crowded: dict[str, float] = {}
-        """When a claim last took the last place of this user: it may be free again before the next look."""
+        """When a claim last took the last place of this user, or may have taken that of this campaign or of a trunk of
+        this PBX: it may be free again before the next look."""
 
         self._claimed: dict[int, float] = {}
         """When this row was claimed last, by anybody: it may be back before the next look."""
@@ -88,6 +89,12 @@ class Due:
         in_air = sum(other.in_air and other.user_id == user for other in rows.open.values())
         if any(in_air >= int(machine.settings["MAX_CALLS_PER_USER"]) for machine in self._world.machines):
             self._crowded[user] = self._world.now
+        found = rows.rows[row]
+        if ("campaign", found.lane) in rows.limits:
+            self._crowded[found.lane] = self._world.now
+        trunk = rows.trunks.get((str(found.pbx), str(found.dialed_trunk)))
+        if trunk is not None and (trunk.max_channels is not None or trunk.calls_per_second is not None):
+            self._crowded[trunk.pbx] = self._world.now
 
     # What is seen each second
 
@@ -107,6 +114,8 @@ class Due:
                         self._changed(process),
                         self._claimed.get(row.id, 0.0),
                         self._crowded.get(row.user_id, 0.0),
+                        self._crowded.get(row.lane, 0.0),
+                        self._crowded.get(machine.pbx.name, 0.0),
                     )
                     found[at] = since
                     if world.now - since > sweep + MARGIN_SECONDS:
@@ -122,23 +131,51 @@ class Due:
         kind = row.user_id, row.lane, row.zones
         if kind not in shut:
             shut[kind] = store_hours.rule(tables, row, now).why is not None
-        return not shut[kind] and store_stops.rule(tables, row, now) is None
+        return not shut[kind] and store_stops.rule(tables, row, now) is None and self._has_day(row.user_id)
+
+    def _has_day(self, user: str) -> bool:
+        """Has this user calls left today? One who had none is looked at again after some minutes."""
+        tables, now = self._world.store.tables, self._world.clock
+        if ((tenant := tables.tenants.get(user)) is not None) and (tenant.capped_until or 0.0) > now:
+            return False
+        most = int(self._world.machines[0].settings.get("MAX_CALLS_PER_USER_DAY", "0"))
+        return store_forbidden.day_left(tables, user, {"caps": {"calls_per_day": most or None}}, now).calls != 0
 
     def _within_limits(self, waiting: list[Row], machine: "Machine") -> Iterator[Row]:
         rows = self._world.store.tables.open.values()
         if sum(row.in_air and row.pbx == machine.pbx.name for row in rows) >= int(machine.settings["MAX_CALLS"]):
             return
-        # Form route names no trunk.
-        held = self._world.store.tables.pbxs.get(machine.pbx.name)
-        trunk = str(held.trunk or "") if held is not None else ""
-        why, _, _ = store_trunks.fit(self._world.store.tables, machine.pbx.name, trunk, self._world.clock)
-        if why is not None or store_stops.told(self._world.store.tables, "trunk", trunk) is not None:
+        tables = self._world.store.tables
+        if not tables.trunks and not self._one_trunk(machine):
             return
         per_user = Counter(row.user_id for row in rows if row.in_air)
+        per_campaign = Counter(row.lane for row in rows if row.in_air)
         busy = {row.e164 for row in rows if row.status in LIVE}
         for row in waiting:
-            if per_user[row.user_id] < int(machine.settings["MAX_CALLS_PER_USER"]) and row.e164 not in busy:
+            room = per_user[row.user_id] < int(machine.settings["MAX_CALLS_PER_USER"])
+            room = room and per_campaign[row.lane] < tables.limits.get(("campaign", row.lane), math.inf)
+            if room and row.e164 not in busy and (not tables.trunks or self._way(row, machine)):
                 yield row
+
+    def _one_trunk(self, machine: "Machine") -> bool:
+        """Is the trunk of the settings fit for calls? Form route names none."""
+        tables = self._world.store.tables
+        held = tables.pbxs.get(machine.pbx.name)
+        trunk = str(held.trunk or "") if held is not None else ""
+        why, _, _ = store_trunks.fit(tables, machine.pbx.name, trunk, self._world.clock)
+        return why is None and store_stops.told(tables, "trunk", trunk) is None
+
+    def _way(self, row: Row, machine: "Machine") -> bool:
+        """Is there a trunk for this row, as the adapter's last heartbeat tells? One that is being tried is none."""
+        tables, now = self._world.store.tables, self._world.clock
+        me = tables.adapters.get(machine.adapter)
+        if me is None or "pbx" not in me.status:
+            return False
+        way = store_trunks.way(tables, row, store_trunks.told(tables, me.status, now))
+        if way.trunk is None:
+            return False
+        why, _, probe = store_trunks.fit(tables, machine.pbx.name, way.trunk, now)
+        return why is None and not probe
 
     def _able(self) -> Iterator[tuple[Process, "Machine"]]:
         for machine in self._world.machines:

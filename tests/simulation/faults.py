@@ -12,6 +12,8 @@ from signal import SIGTERM
 from typing import TYPE_CHECKING, Any
 
 from adapter.exits import EXIT_BUSY
+from tests.simulation import owner
+from tests.simulation.carrier import OUT_OF_ORDER
 from tests.simulation.disk import FOLDERS, Folder
 from tests.simulation.loop import Process
 from tests.simulation.pbx import Connection, SimPbx
@@ -39,6 +41,10 @@ def plan(world: "World") -> float:
     for _ in range(dice.randint(*FAULTS_PER_WORLD)):
         fault = dice.choices(TABLE, _WEIGHTS)[0]
         world.later(dice.uniform(2.0, world.troubled_seconds), _strike, world, fault, dice.getrandbits(64))
+    if owner.has_trunks(world.seed):
+        dice = Random(f"{world.seed}:failing")
+        for _ in range(dice.randint(1, 3)):
+            world.later(dice.uniform(2.0, world.troubled_seconds), _strike, world, _FAILS, dice.getrandbits(64))
     return world.troubled_seconds
 
 
@@ -96,7 +102,8 @@ def _mend_pbx(sim: SimPbx) -> None:
     sim.refuses = sim.no_channel = 0.0
     sim.unreachable = False
     sim.set_ai(there=True)
-    sim.trunk_there = True
+    sim.trunks_down.clear()
+    sim.trunks_failing.clear()
     if sim.frozen:
         sim.thaw()
     for connection in list(sim.connections):
@@ -398,8 +405,22 @@ def _ai_gone(world: "World", dice: Random) -> bool:
 
 def _trunk_down(world: "World", dice: Random) -> bool:
     sim = _pbx_of(world, dice)
-    sim.trunk_there = False
-    world.later(dice.uniform(5.0, 60.0), setattr, sim, "trunk_there", True)
+    trunk = dice.choice(sim.trunks)
+    sim.trunks_down.add(trunk)
+    world.later(dice.uniform(5.0, 60.0), sim.trunks_down.discard, trunk)
+    return True
+
+
+def _trunk_fails(world: "World", dice: Random) -> bool:
+    """Its carrier refuses every call, or is silent; others of the same PBX work."""
+    sim = _pbx_of(world, dice)
+    trunk = dice.choice(sim.trunks)
+    sim.trunks_failing[trunk] = dice.choice(OUT_OF_ORDER)
+
+    def mended() -> None:
+        sim.trunks_failing.pop(trunk, None)
+
+    world.later(dice.uniform(10.0, 150.0), mended)
     return True
 
 
@@ -512,6 +533,9 @@ def _folder_rolled_back(world: "World", dice: Random) -> bool:
     return True
 
 
+_FAILS = Fault("trunk fails", 0, _trunk_fails)
+"""Drawn apart (`plan`), for worlds that have another trunk."""
+
 TABLE = (
     Fault("crash", 10, _crash),
     Fault("crash at a moment", 22, _crash_at_moment),
@@ -535,6 +559,7 @@ TABLE = (
     Fault("no channel", 3, _no_channel),
     Fault("AI gone", 3, _ai_gone),
     Fault("trunk down", 2, _trunk_down),
+    _FAILS,
     Fault("Supabase outage", 6, _outage),
     Fault("bad line", 7, _bad_line),
     Fault("cut line", 4, _cut_line),

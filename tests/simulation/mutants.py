@@ -5,6 +5,7 @@ Each mutant is a switch that patches the program for as long as it is on. `find`
 
 import asyncio
 import uuid
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, replace
@@ -37,11 +38,12 @@ from adapter.supabase_io.outbox import Outbox
 from adapter.supabase_io.records import encode
 from adapter.supabase_io.statedir import Identity, StateDir
 from adapter.ticker import Ticker
-from tests.simulation import disk, store_forbidden, store_hours, store_retries, store_stops
+from tests.simulation import disk, store_forbidden, store_hours, store_retries, store_stops, store_trunks
 from tests.simulation.loop import PROCESS
 from tests.simulation.run import run
 from tests.simulation.store import Row, Store
 from tests.simulation.store_claim import Claim
+from tests.simulation.store_trunks import Told
 from tests.simulation.switches import replaced
 
 Switch = Callable[[], AbstractContextManager[Any]]
@@ -381,6 +383,42 @@ def _uncounted(tables: Any, row: Row, outcome: str) -> store_retries.Following:
     return _following(tables, replace(row, attempts=0), outcome)
 
 
+class _Unruled:
+    """Tables without a rule about retries."""
+
+    retries: Mapping[tuple[str, str, str], Any] = {}
+
+
+def _no_rules(_tables: Any, row: Row, outcome: str) -> store_retries.Plan:
+    """What the owner wants to follow after an outcome is not asked."""
+    return _plan(_Unruled, row, outcome)  # type: ignore[arg-type]
+
+
+_plan, _left = store_retries.plan, store_trunks.left
+
+
+def _channels_uncounted(tables: Any, told: Told, trunk: str, most: int | None) -> store_trunks.Left:
+    """Nobody counts the calls through a trunk."""
+    return _left(tables, replace(told, in_air=Counter()), trunk, most)
+
+
+def _through_the_settings(row: ClaimedRow, plan: Any) -> Originate:
+    """The trunk of the claim is not minded: every call goes through the one of the settings."""
+    return _build(replace(row, way=None), plan)
+
+
+@contextmanager
+def _campaigns_unpaused() -> Iterator[None]:
+    """The claim knows no paused campaign."""
+    told = store_stops.told
+
+    def deaf(tables: Any, kind: str, key: str | None) -> str | None:
+        return None if kind == "campaign" else told(tables, kind, key)
+
+    with replaced(store_stops, "told", deaf), replaced(store_stops, "campaign_stands", lambda *_: False):
+        yield
+
+
 OVERLAP_SECONDS = 2.0
 """So long before a claim without its lock is written, it has read what it counts."""
 
@@ -412,7 +450,15 @@ MUTANTS = (
     Mutant("do-not-call list not asked", 1, _patch(store_forbidden, "listed", lambda *_: None)),
     Mutant("repeats not counted", 46, _patch(store_forbidden, "repeated", lambda *_: None)),
     Mutant("pauses not asked", 1, _patch(store_stops, "standing", lambda *_: None)),
+    Mutant("pause of a campaign not asked", 28, _campaigns_unpaused),
     Mutant("hours not asked", 1, _patch(store_hours, "week_of", lambda *_: None)),
+    Mutant("calls of a day not counted", 1, _patch(store_forbidden, "day_left", lambda *_: store_forbidden.Left())),
+    Mutant("rules of retries not asked", 71, _patch(store_retries, "plan", _no_rules)),
+    Mutant("cool-down not asked", 5, _patch(store_trunks, "fit", lambda *_: (None, None, False))),
+    Mutant("no failover", 16, _patch(store_trunks, "fails_over", lambda *_: False)),
+    Mutant("channels of a trunk not counted", 5, _patch(store_trunks, "left", _channels_uncounted)),
+    Mutant("pace of a trunk not kept", 20, _patch(Pacer, "know", lambda *_: None)),
+    Mutant("trunk of the claim not minded", 5, _patch(adapter.dialer, "build", _through_the_settings)),
     Mutant("claim without its lock", 29, _patch(Claim, "_counts", _read_before)),
     Mutant("takeover before flush", 1, _patch(Ticker, "_request", _claims_first)),
     Mutant("witness that says nothing", 23, _patch(Follower, "testify", _says_nothing)),

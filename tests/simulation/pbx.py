@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from random import Random
 from typing import Any
 
-from tests.simulation.carrier import Carrier, End, Invite
+from tests.simulation.carrier import Carrier, End, Invite, Story
 from tests.simulation.loop import PROCESS, Process, TimerHandle
 
 TRUNK = "SIP-TRUNK-5A0D0001"
@@ -54,7 +54,7 @@ class World:
         """A moment at which faults wait."""
         raise NotImplementedError
 
-    def wrote(self, process: Process, connection: "Connection", call_id: str) -> None:
+    def wrote(self, process: Process, connection: "Connection", call_id: str, trunk: str) -> None:
         """An Originate is handed to the kernel."""
         raise NotImplementedError
 
@@ -169,7 +169,8 @@ class SimShot:
         self.asked[fields["ActionID"]] = future, as_list is None
         if fields["Action"] == "Originate":
             self.process.write()
-            self.pbx.world.wrote(self.process, self.connection, fields["ActionID"])
+            trunk = fields["Channel"].partition("@")[2]
+            self.pbx.world.wrote(self.process, self.connection, fields["ActionID"], trunk)
             self.pbx.written(self.connection, fields, variables)
             self.process.write()
         else:
@@ -252,6 +253,7 @@ class PbxCall:
 
     call_id: str
     number: str
+    trunk: str
     timeout: float
     absolute: float
     connection: Connection
@@ -280,8 +282,18 @@ class SimPbx:
         self.originates: dict[str, int] = {}
         """How often the Originate of each call id was executed: the fence's witness."""
 
-        self.written_ats: list[float] = []
-        """When each Originate was handed to a kernel, whoever did it."""
+        self.written_ats: list[tuple[float, str]] = []
+        """When each Originate was handed to a kernel, whoever did it, and through which trunk."""
+
+        self.trunks: tuple[str, ...] = (TRUNK,)
+        self.trunks_down: set[str] = set()
+        """No call through these gets a channel."""
+
+        self.trunks_failing: dict[str, Story] = {}
+        """What becomes of every call through such a trunk."""
+
+        self.ways: dict[str, str] = {}
+        """Through which trunk the Originate of each call id was executed."""
 
         self.accepted: dict[str, float] = {}
         """Call ids whose Originate was executed, and when."""
@@ -304,7 +316,6 @@ class SimPbx:
         self.slow_start = 0.0
         self.ai_there = True
         self.ai_gone_at: float | None = None
-        self.trunk_there = True
         self.into_void: list[str] = []
         self.serial = 0
         self.base_latency = random.choice((0.0005, 0.002, 0.03))
@@ -482,9 +493,11 @@ class SimPbx:
         if expression.startswith("DIALPLAN_EXISTS("):
             value = "1" if self.ai_there and self.booted else "0"
         elif expression.startswith("PJSIP_ENDPOINT("):
-            value = TRUNK
+            name = expression.partition("(")[2].partition(",")[0]
+            value = name if name in self.trunks else ""
         elif expression.startswith("DEVICE_STATE("):
-            value = "NOT_INUSE" if self.trunk_there else "UNAVAILABLE"
+            name = expression.partition("/")[2].rstrip(")")
+            value = "UNAVAILABLE" if name in self.trunks_down else "NOT_INUSE"
         return {"Response": "Success", "Value": value}, None
 
     def _db_get(self, _c: Connection, fields: Fields, _v: tuple[str, ...]) -> tuple[Fields, list[Fields] | None]:
@@ -531,9 +544,11 @@ class SimPbx:
         self.taken_without_ai(call_id)
         values = dict(variable.split("=", 1) for variable in variables)
         entry = next(((name, value) for name, value in values.items() if name.startswith("DB(")), ("DB(/-1)", ""))
+        self.ways[call_id] = fields["Channel"].partition("@")[2]
         call = PbxCall(
             call_id=call_id,
             number=fields["Channel"].partition("/")[2].partition("@")[0],
+            trunk=fields["Channel"].partition("@")[2],
             timeout=int(fields["Timeout"]) / 1000,
             absolute=float(values.get("TIMEOUT(absolute)", "inf")),
             connection=connection,
@@ -569,16 +584,20 @@ class SimPbx:
             # A duplicate: refused, under the id of the living one.
             self._respond(call, "Failure", 0, uniqueid=call.call_id)
             return
-        if self.random.random() < self.no_channel:
+        if self.random.random() < self.no_channel or call.trunk not in self.trunks or call.trunk in self.trunks_down:
             self._respond(call, "Failure", 0, uniqueid="<null>")
             return
         self.serial += 1
         shown = now if self.random.random() < 0.7 else now + self.random.uniform(0.05, 3.0)
-        leg = Leg(f"PJSIP/{TRUNK}-{self.serial:08x}", call.call_id, call.call_id, now, shown)
+        leg = Leg(f"PJSIP/{call.trunk}-{self.serial:08x}", call.call_id, call.call_id, now, shown)
         call.leg = leg
         self.calls[call.call_id] = call
-        call.invite = invite = self.world.carrier.invite(call.call_id, call.number, self.name)
-        self.world.trace("invite", pbx=self.name, call=call.call_id, number=call.number, story=invite.story.name)
+        call.invite = invite = self.world.carrier.invite(
+            call.call_id, call.number, self.name, call.trunk, self.trunks_failing.get(call.trunk)
+        )
+        self.world.trace(
+            "invite", pbx=self.name, call=call.call_id, number=call.number, story=invite.story.name, trunk=call.trunk
+        )
         self._tell("Newchannel", leg)
         self.emit({"Event": "DialBegin", "Privilege": "call,all", **_dest(leg)})
         if invite.rings_at is not None:

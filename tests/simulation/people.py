@@ -21,7 +21,10 @@ LISTINGS_SHARE = 0.4
 """Worlds in which somebody asks not to be called."""
 
 STOPS_SHARE = 0.3
-"""Worlds in which somebody pauses a row, a user, a trunk or everything, and lets it go on."""
+"""Worlds in which somebody pauses a row, a user, a campaign, a trunk or everything, and lets it go on."""
+
+RULED_SHARE = 0.6
+"""Rows that leave it to the rules how often they are tried, where there are any."""
 
 STOPPED_SECONDS = (2.0, 45.0)
 
@@ -91,10 +94,13 @@ def _stop(world: "World", dice: Random) -> None:
 
     tables = world.store.tables
     waiting = [row.id for row in tables.open.values() if row.status == "queued"]
-    kind, key = dice.choice((
+    trunks = {trunk for _, trunk in tables.trunks} or {pbx.trunk for pbx in tables.pbxs.values() if pbx.trunk}
+    things = [
         ("all", ""), ("user", dice.choice(USERS)), ("row", str(dice.choice(waiting or [0]))),
-        ("trunk", str(dice.choice(sorted(pbx.trunk for pbx in tables.pbxs.values() if pbx.trunk) or [""]))),
-    ))  # fmt: skip
+        ("trunk", dice.choice(sorted(trunks) or [""])),
+    ]  # fmt: skip
+    things += [("campaign", dice.choice(world.rules.campaigns))] if world.rules.campaigns else []
+    kind, key = dice.choice(things)
     try:
         world.store.stop(kind, key, None, world.clock)
     except Refused:
@@ -122,15 +128,29 @@ def _insert(world: "World", share: int) -> None:
     numbers = dice.sample(NUMBERS, share)
     for number in numbers:
         later = dice.random() < 0.1
-        world.insert(
-            user_id=dice.choice(USERS),
+        user = dice.choice(USERS)
+        own = {"max_attempts": dice.choice((1, 1, 2, 3)), "retry_seconds": dice.choice((10, 30, 90))}
+        ruled = bool(world.store.tables.retries) and world.rules.dice.random() < RULED_SHARE
+        row = world.insert(
+            user_id=user,
             phone_number=number,
-            max_attempts=dice.choice((1, 1, 2, 3)),
-            retry_seconds=dice.choice((10, 30, 90)),
+            campaign_id=_campaign(world, user),
             expires_at=world.clock + dice.choice((120.0, 600.0, 1200.0)),
             not_before=world.clock + dice.uniform(1.0, 60.0) if later else None,
+            **({} if ruled else own),
         )
+        if ruled:
+            world.rules.ruled.add(row)
     world.ring()
+
+
+def _campaign(world: "World", user: str) -> str | None:
+    """One of the two campaigns of this user, or none."""
+    from tests.simulation.world import USERS  # noqa: PLC0415  # It knows us.
+
+    if not world.rules.campaigns or world.rules.dice.random() < 0.2:
+        return None
+    return world.rules.campaigns[2 * USERS.index(user) + world.rules.dice.randint(0, 1)]
 
 
 def _cancel(world: "World") -> None:

@@ -17,7 +17,7 @@ import adapter.daemon
 from adapter.core.model import OpenCall, OutcomeRecord, Record
 from adapter.settings import Settings, read
 from adapter.supabase_io.database import Registered, SyncReply, SyncRequest
-from tests.simulation import network, pbx
+from tests.simulation import network, owner, pbx
 from tests.simulation.carrier import Carrier
 from tests.simulation.disk import FOLDERS, Folder
 from tests.simulation.due import Due
@@ -88,6 +88,10 @@ class Call:
     process: Process
     adapter: str
     incarnation: int
+    trunk: str
+    """Through which the claim wants it to go."""
+
+    campaign: str | None
     boot_known: bool = True
     """Whether the row says when its PBX was really started, as its claimant knew it."""
 
@@ -135,6 +139,7 @@ class World(pbx.World):
         self.users: dict[int, str] = {}
         """Row → user, also of rows that were deleted."""
 
+        self.rules = owner.Rules(Random(f"{seed}:rows"))
         self.always: dict[str, Callable[..., None]] = {}
         """What people do at such a moment, each time."""
 
@@ -436,6 +441,7 @@ class World(pbx.World):
 
     def _synced(self, process: Process, who: tuple[str, int], reply: SyncReply, *, lost: bool) -> None:
         adapter_id, incarnation = who
+        self.rules.look(self.store.tables, self.clock)
         for row in reply.rows:
             if row.call_id not in self.calls:
                 if not reply.holder:
@@ -450,6 +456,8 @@ class World(pbx.World):
                     process=process,
                     adapter=adapter_id,
                     incarnation=incarnation,
+                    trunk=TRUNK if row.way is None else row.way.id,
+                    campaign=row.campaign_id,
                     boot_known=row.pbx_boot == self.processes[process][0].pbx.boot,
                 )
                 self.due.claimed(row.row_id)
@@ -474,10 +482,10 @@ class World(pbx.World):
             if not lost and (known := self.calls.get(call.row.call_id)) is not None:
                 known.found.append((self.now, process))
 
-    def wrote(self, process: Process, connection: Connection, call_id: str) -> None:
+    def wrote(self, process: Process, connection: Connection, call_id: str, trunk: str) -> None:
         """An Originate is handed to the kernel."""
         self.trace("originate", process=process.name, call=call_id)
-        connection.pbx.written_ats.append(self.now)
+        connection.pbx.written_ats.append((self.now, trunk))
         call = self.calls.get(call_id)
         if call is not None:
             call.written += 1
@@ -506,6 +514,7 @@ class World(pbx.World):
         from tests.simulation import faults, people  # noqa: PLC0415  # They know the world.
 
         self.build()
+        owner.plan(self)
         people.plan(self)
         self.troubled_until = faults.plan(self)
         while self.now < self.troubled_until:
@@ -546,6 +555,8 @@ class World(pbx.World):
             # Few, so that retries come upon them; an hour is longer than a world.
             "REPEAT_CALLS": "2" if Random(f"{self.seed}:repeats").random() < 0.25 else "6",
             "REPEAT_HOURS": "1",
+            **owner.day_settings(self.seed),
+            **owner.trunk_settings(self.seed),
             "FLIGHT_MB": "0",  # Its thread and its files are real ones; tests/recorder has them.
         }
         if int(shared["MAX_CALLS_PER_USER"]) > int(shared["MAX_CALLS"]):
