@@ -453,6 +453,41 @@ async def test_caps_are_kept_by_sixteen_claimers(lasting_desk: Desk, db: str) ->
     assert sum(row["calls"] for row in counted) > 100
 
 
+async def test_repeats_are_kept_by_sixteen_claimers(lasting_desk: Desk, db: str) -> None:
+    users = [f"00000000-0000-4000-8000-{user:012d}" for user in range(8)]
+    for user in users:
+        await lasting_desk.fill(12, user=user)  # The same twelve people, wanted by everybody.
+    caps = {"repeat": 3, "repeat_hours": 24}
+    over = asyncio.Event()
+
+    async def claimer(place: int) -> None:
+        async with connected(db) as connection:
+            me = Desk(connection, pbx=f"pbx-{place}", adapter=uuid.UUID(int=place + 1))
+            await me.register()
+            for _ in range(4):
+                rows = (await me.sync(room=4, caps=caps))["rows"]
+                await me.sync([outcome(row["call_id"], "no_answer") for row in rows])
+
+    async def clock() -> None:
+        """Nobody waits for the quarter of a minute after which a person is looked at again."""
+        while not over.is_set():
+            await lasting_desk.connection.execute(
+                "update call_queue set not_before = now() where id in (select id from call_queue "
+                "where status = 'queued' and not_before > now() for update skip locked)"
+            )
+            await asyncio.sleep(0.02)
+
+    waiting = asyncio.create_task(clock())
+    await asyncio.gather(*(claimer(place) for place in range(CLAIMERS)))
+    over.set()
+    await waiting
+    dials = await lasting_desk.connection.fetch("select e164, count(*) as n from call_dials group by e164")
+    assert len(dials) == 12
+    assert {row["n"] for row in dials} == {3}
+    left = await lasting_desk.connection.fetchval("select count(*) from call_queue where status = 'queued'")
+    assert left == 8 * 12 - 3 * 12
+
+
 # What it costs
 
 
