@@ -5,12 +5,24 @@ import uuid
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
 from typing import Any, TypeAlias
 
 import asyncpg
 
 USER = "00000000-0000-4000-8000-00000000000a"
 OTHER = "00000000-0000-4000-8000-00000000000b"
+
+ORIGINATED = datetime.now(UTC).replace(microsecond=0) - timedelta(minutes=1)
+"""When calls of these records began: just now, since some things are asked of the last day only."""
+
+
+def instant(seconds: float) -> str:
+    """So long after a call began, as an adapter writes it."""
+    return (ORIGINATED + timedelta(seconds=seconds)).isoformat()
+
+
+RINGING_AT, ANSWERED_AT = instant(1), instant(5)
 
 Connection: TypeAlias = "asyncpg.Connection[asyncpg.Record]"
 
@@ -147,9 +159,9 @@ def answered(call_id: str, **fields: Any) -> dict[str, Any]:
     return {
         "kind": "answered",
         "call_id": call_id,
-        "originated_at": "2026-11-25T10:00:00+00:00",
-        "ringing_at": "2026-11-25T10:00:01+00:00",
-        "answered_at": "2026-11-25T10:00:05+00:00",
+        "originated_at": instant(0),
+        "ringing_at": RINGING_AT,
+        "answered_at": ANSWERED_AT,
         **fields,
     }
 
@@ -170,10 +182,10 @@ def outcome(call_id: str, word: str, **fields: Any) -> dict[str, Any]:
         "reason": f"it ended: {word}",
         "hangup_cause": 16 if talked else 17,
         "sip_code": None,
-        "originated_at": "2026-11-25T10:00:00+00:00",
-        "ringing_at": "2026-11-25T10:00:01+00:00" if rang else None,
-        "answered_at": "2026-11-25T10:00:05+00:00" if talked else None,
-        "ended_at": "2026-11-25T10:00:40+00:00",
+        "originated_at": instant(0),
+        "ringing_at": RINGING_AT if rang else None,
+        "answered_at": ANSWERED_AT if talked else None,
+        "ended_at": instant(40),
         "talk_seconds": 35 if talked else 0,
         "estimated": False,
         "trunk": "SIP-TRUNK-1",

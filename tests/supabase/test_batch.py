@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from tests.supabase.batches import LIMITS, Customer, counts, results, rows
-from tests.supabase.helpers import Desk, number, outcome
+from tests.supabase.helpers import ANSWERED_AT, Desk, number, outcome
 
 
 async def states(customer: Customer) -> dict[str, str]:
@@ -379,7 +379,7 @@ async def test_a_number_still_open_is_returned(customer: Customer, app_desk: Des
     if status != "queued":
         call = (await app_desk.claim_one())["call_id"]
         if status == "talking":
-            await app_desk.sync([{"kind": "answered", "call_id": call, "answered_at": "2026-11-25T10:00:05+00:00"}])
+            await app_desk.sync([{"kind": "answered", "call_id": call, "answered_at": ANSWERED_AT}])
     assert (await app_desk.row(rows(first)[0]))["status"] == status
     again = await customer.ask(source=source, campaign_name="Second")
     assert (again["repeated"], results(again), rows(again)) == (False, ["returned"], rows(first))

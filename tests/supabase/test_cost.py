@@ -10,7 +10,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from tests.supabase.helpers import Desk, answered, number, outcome
+from tests.supabase.helpers import ANSWERED_AT, Desk, answered, number, outcome
 from tests.supabase.test_campaigns import campaign
 
 TRUNK = "SIP-TRUNK-1"
@@ -181,7 +181,7 @@ async def test_unknown_has_no_cost_until_its_end_is_told(app_desk: Desk) -> None
     await rate(desk, "60", "0.6")
     await desk.insert()
     call = (await desk.claim_one())["call_id"]
-    await desk.sync([answered(call), outcome(call, "unknown", answered_at="2026-11-25T10:00:05+00:00", talk_seconds=9)])
+    await desk.sync([answered(call), outcome(call, "unknown", answered_at=ANSWERED_AT, talk_seconds=9)])
     assert await told(desk, call) == (None, None)
     assert await desk.connection.fetchval("select count(*) from call_prices") == 0
     await desk.sync([outcome(call, "answered", talk_seconds=61)])

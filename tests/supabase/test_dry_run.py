@@ -7,7 +7,7 @@ from typing import Any
 import asyncpg
 import pytest
 
-from tests.supabase.helpers import USER, Connection, Desk, number, outcome
+from tests.supabase.helpers import ORIGINATED, USER, Connection, Desk, number, outcome
 from tests.supabase.test_plans import Fill, fill, touched
 from tests.supabase.test_shadow import campaign, trace
 
@@ -101,7 +101,7 @@ async def test_how_long_calls_take_is_measured(desk: Desk) -> None:
     await desk.insert(number(1))
     call = (await desk.claim_one())["call_id"]
     await desk.connection.execute(
-        "update public.call_queue set claimed_at = '2026-11-25T10:00:00Z' where call_id = $1", uuid.UUID(call)
+        "update public.call_queue set claimed_at = $2 where call_id = $1", uuid.UUID(call), ORIGINATED
     )
     await desk.sync([outcome(call, "no_answer")])
     found = await dry_run(desk.connection, made)
@@ -127,7 +127,7 @@ async def test_what_it_costs_if_everybody_answers(desk: Desk) -> None:
     await desk.insert(number(9))
     call = next(row["call_id"] for row in await desk.claim(9) if row["e164"] == number(9))
     await desk.connection.execute(
-        "update public.call_queue set claimed_at = '2026-11-25T10:00:00Z' where call_id = $1", uuid.UUID(call)
+        "update public.call_queue set claimed_at = $2 where call_id = $1", uuid.UUID(call), ORIGINATED
     )
     await desk.sync([outcome(call, "answered", talk_seconds=61)])
     await desk.settle()

@@ -11,7 +11,7 @@ import asyncpg
 import pytest
 
 from adapter.sandbox.postgres import Postgres
-from tests.supabase.helpers import OTHER, USER, Connection, Desk, connected, number, outcome, release
+from tests.supabase.helpers import OTHER, RINGING_AT, USER, Connection, Desk, connected, number, outcome, release
 
 LIST = "insert into public.do_not_call (e164, user_id, source, reason, expires_at) values ($1, $2, $3, $4, $5)"
 
@@ -327,7 +327,7 @@ async def test_what_the_phone_cannot_have_heard_does_not_count(desk: Desk) -> No
     await desk.sync([release(call["call_id"])])
     call = await desk.claim_one(**caps)
     # Refused after it rang: that counts.
-    await desk.sync([outcome(call["call_id"], "rejected", ringing_at="2026-11-25T10:00:01+00:00")])
+    await desk.sync([outcome(call["call_id"], "rejected", ringing_at=RINGING_AT)])
     assert not await called(desk, **caps)
 
 

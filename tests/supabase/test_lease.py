@@ -6,7 +6,7 @@ from typing import Any
 import asyncpg
 import pytest
 
-from tests.supabase.helpers import Desk, answered, number, outcome
+from tests.supabase.helpers import ANSWERED_AT, Desk, answered, number, outcome
 
 
 async def back(desk: Desk, seconds: int) -> None:
@@ -72,7 +72,7 @@ async def test_registration_hands_over_the_open_calls_of_this_adapter(desk: Desk
         "answered_at": None,
         "cancel_requested": False,
     }
-    assert found[1]["answered_at"] == "2026-11-25T10:00:05+00:00"
+    assert found[1]["answered_at"] == ANSWERED_AT
     assert found[1]["cancel_requested"] is True
 
 

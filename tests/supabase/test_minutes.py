@@ -9,7 +9,7 @@ from typing import Any
 import asyncpg
 import pytest
 
-from tests.supabase.helpers import USER, Desk, answered, connected, number, outcome
+from tests.supabase.helpers import RINGING_AT, USER, Desk, answered, connected, number, outcome
 
 MINUTES = {"billing": "minutes", "billing_step": 1}
 OFF = {"billing": "off", "billing_step": 1}
@@ -103,7 +103,7 @@ async def test_each_started_step_is_charged_in_full(billing_desk: Desk, step: in
 async def test_ringing_is_never_charged(billing_desk: Desk, word: str) -> None:
     await user(billing_desk)
     call = (await dialing(billing_desk))["call_id"]
-    await billing_desk.sync([outcome(call, word, ringing_at="2026-11-25T10:00:01+00:00")])
+    await billing_desk.sync([outcome(call, word, ringing_at=RINGING_AT)])
     await billing_desk.settle()
     assert await balances(billing_desk) == ("10.00", "0.00", "0.00")
     assert await charges(billing_desk) == []

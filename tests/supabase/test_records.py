@@ -6,7 +6,17 @@ from typing import Any
 import asyncpg
 import pytest
 
-from tests.supabase.helpers import USER, Desk, answered, connected, number, outcome, release
+from tests.supabase.helpers import (
+    ANSWERED_AT,
+    RINGING_AT,
+    USER,
+    Desk,
+    answered,
+    connected,
+    number,
+    outcome,
+    release,
+)
 
 
 async def dialing(desk: Desk, **columns: Any) -> dict[str, Any]:
@@ -31,10 +41,10 @@ async def test_answered_mark_moves_the_row_and_the_log(desk: Desk) -> None:
     assert (reply["recorded"], reply["refused"], reply["notes"]) == ([1], [], [])
     row = await desk.row(call["row_id"])
     assert (row["status"], row["outcome"]) == ("talking", None)
-    assert row["answered_at"].isoformat() == "2026-11-25T10:00:05+00:00"
+    assert row["answered_at"].isoformat() == ANSWERED_AT
     log = await desk.the_log(call["call_id"])
     assert (log["status"], log["duration"]) == ("answered", None)
-    assert log["metadata"]["answered_at"].startswith("2026-11-25")
+    assert log["metadata"]["answered_at"].startswith(ANSWERED_AT[:10])
     await desk.sync([answered(call["call_id"])])
     assert (await desk.row(call["row_id"]))["status"] == "talking"
 
@@ -84,7 +94,7 @@ async def test_unanswered_call_is_final_at_once(desk: Desk, word: str, status: s
 
 async def test_canceled_call_that_rang_spends_an_attempt(desk: Desk) -> None:
     call = await dialing(desk)
-    await desk.sync([outcome(call["call_id"], "canceled", ringing_at="2026-11-25T10:00:01+00:00")])
+    await desk.sync([outcome(call["call_id"], "canceled", ringing_at=RINGING_AT)])
     assert (await desk.row(call["row_id"]))["attempts"] == 1
 
 
@@ -477,7 +487,7 @@ async def test_unknown_of_an_answered_call_keeps_the_word_answered(desk: Desk) -
 async def test_a_canceled_answered_call_stays_canceled_whatever_the_handler_says(desk: Desk) -> None:
     call = await dialing(desk, max_attempts=3)
     await desk.connection.fetchval("select call_cancel_v1($1)", call["row_id"])
-    record = outcome(call["call_id"], "canceled", log_status="answered", answered_at="2026-11-25T10:00:05+00:00")
+    record = outcome(call["call_id"], "canceled", log_status="answered", answered_at=ANSWERED_AT)
     await desk.sync([answered(call["call_id"]), record])
     await handler_writes(desk, call["call_id"], status="ended")
     await desk.settle()

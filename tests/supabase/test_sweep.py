@@ -3,7 +3,7 @@
 import asyncpg
 import pytest
 
-from tests.supabase.helpers import OTHER, USER, Desk, answered, number, outcome
+from tests.supabase.helpers import OTHER, RINGING_AT, USER, Desk, answered, number, outcome
 
 
 async def overdue(desk: Desk) -> None:
@@ -238,7 +238,7 @@ async def test_cancel_of_a_live_call_tells_its_adapter_until_it_ended(desk: Desk
     other = Desk(desk.connection)
     await other.register()
     assert (await other.sync())["commands"] == []
-    reply = await desk.sync([outcome(call["call_id"], "canceled", ringing_at="2026-11-25T10:00:01+00:00")])
+    reply = await desk.sync([outcome(call["call_id"], "canceled", ringing_at=RINGING_AT)])
     assert reply["commands"] == []
     row = await desk.row(row_id)
     if state == "talking":

@@ -5,7 +5,7 @@ from typing import Any
 import asyncpg
 import pytest
 
-from tests.supabase.helpers import OTHER, USER, Desk, number, outcome
+from tests.supabase.helpers import OTHER, RINGING_AT, USER, Desk, number, outcome
 
 CAMPAIGN = "00000000-0000-4000-8000-0000000000c1"
 THIRD = "00000000-0000-4000-8000-00000000000e"
@@ -68,7 +68,7 @@ async def test_the_same_person_sees_the_same_number(desk: Desk) -> None:
         await desk.insert(number(serial))
         row = await desk.claim_one(**told("A"))
         seen.setdefault(row["e164"], set()).add(row["trunk"]["caller_id"])
-        await desk.sync([outcome(row["call_id"], "busy", ringing_at="2026-11-25T10:00:01+00:00")])
+        await desk.sync([outcome(row["call_id"], "busy", ringing_at=RINGING_AT)])
     assert {len(numbers) for numbers in seen.values()} == {1}
     assert set.union(*seen.values()) <= set(shown)
     assert len(set.union(*seen.values())) > 1
