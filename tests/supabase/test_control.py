@@ -431,7 +431,8 @@ async def test_each_command_rings(desk: Desk) -> None:
 # -- sixteen claimers
 
 CLAIMERS = 16
-ROUNDS = 12
+ROUNDS = 8
+"""Each of four moments at which the pause comes, twice."""
 
 
 CLAIMED = """
