@@ -1,8 +1,10 @@
-"""Prints the files that are made from the tables: `.env.example`, the pages of settings and of outcomes."""
+"""Prints the files that are made from the tables: `.env.example`, the pages of settings, outcomes and commands."""
 
 import argparse
 import sys
+from collections.abc import Iterator
 
+from adapter.cli import COMMANDS
 from adapter.core.model import Outcome
 from adapter.core.outcomes import RULES, Retry
 from adapter.settings import MISSING, SETTINGS
@@ -102,7 +104,42 @@ def outcomes_page() -> str:
     return "\n".join(lines) + "\n"
 
 
-PAGES = {"env": env_example, "settings": settings_page, "outcomes": outcomes_page}
+def commands_page() -> str:
+    """Text of `docs/reference/commands.md`."""
+    lines = [
+        "# Commands",
+        "",
+        "Made from the commands' own `--help` by `python -m adapter.reference commands`. The sandbox has",
+        "options of its own, which its `--help` tells.",
+    ]
+    for command in COMMANDS:
+        parser = _Listed(prog=f"mikopbx-adapter {command.name}")
+        command.arguments(parser)
+        lines += ["", f"## `{command.name}`", "", f"{command.help[0].upper()}{command.help[1:]}.", "", *parser.table()]
+        if parser.epilog:
+            lines += ["", "```text", parser.epilog.strip(), "```"]
+    return "\n".join(lines) + "\n"
+
+
+class _Listed(argparse.ArgumentParser):
+    """Tells what it takes as lines of a table."""
+
+    def table(self) -> Iterator[str]:
+        yield from ("| argument | meaning |", "| --- | --- |")
+        for action in self._actions:
+            if action.dest != "help":
+                yield _Row(self.prog).of(action)
+
+
+class _Row(argparse.HelpFormatter):
+    def of(self, action: argparse.Action) -> str:
+        takes = self._format_args(action, action.dest.upper()) if action.nargs != 0 else ""
+        names = ", ".join(f"{name} {takes}".strip() for name in action.option_strings) or takes
+        meaning = " ".join(self._expand_help(action).split()) if action.help else ""
+        return f"| `{names.replace('|', '/')}` | {meaning.replace('|', '/')} |"
+
+
+PAGES = {"env": env_example, "settings": settings_page, "outcomes": outcomes_page, "commands": commands_page}
 
 
 def main() -> int:

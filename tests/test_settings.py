@@ -9,7 +9,7 @@ import pytest
 
 from adapter.cli import main
 from adapter.core.model import Form
-from adapter.reference import env_example, outcomes_page, settings_page
+from adapter.reference import commands_page, env_example, outcomes_page, settings_page
 from adapter.settings import DESK, SETTINGS, SettingsError, read
 
 ROOT = Path(__file__).parents[1]
@@ -219,6 +219,7 @@ def test_generated_files_are_current() -> None:
     assert (ROOT / ".env.example").read_text("utf-8") == env_example()
     assert (ROOT / "docs/reference/settings.md").read_text("utf-8") == settings_page()
     assert (ROOT / "docs/reference/outcomes.md").read_text("utf-8") == outcomes_page()
+    assert (ROOT / "docs/reference/commands.md").read_text("utf-8") == commands_page()
 
 
 def test_the_example_file_is_complete(tmp_path: Path) -> None:
