@@ -8638,6 +8638,68 @@ $$;
 comment on function public.call_hours_set_v1 is
   'Sets the calling hours of all, a user or a campaign, as ''Mon-Fri 09:00-18:00; Sat 10:00-14:00''; null takes them away.';
 
+create or replace function public.call_hours_dates_v1(p_campaign uuid, p_dates jsonb)
+returns jsonb
+language plpgsql volatile security definer
+set search_path = ''
+as $$
+declare
+  v_starts timestamptz;
+  v_ends timestamptz;
+begin
+  if p_campaign is null then
+    raise exception 'a campaign begins and ends: give its id' using errcode = 'PT400';
+  elsif jsonb_typeof(p_dates) is distinct from 'object' or not p_dates ?| array['starts_at', 'ends_at'] then
+    raise exception 'call_hours_dates_v1 needs p_dates, an object with starts_at, ends_at or both' using errcode = 'PT400';
+  end if;
+  -- Two who set one date each at once take turns; else one of the dates would be lost.
+  perform pg_advisory_xact_lock(20261125, hashtext('dates ' || p_campaign));
+  select d.starts_at, d.ends_at into v_starts, v_ends from public.call_campaign_dates d where d.campaign_id = p_campaign;
+  begin
+    v_starts := case when p_dates ? 'starts_at' then (p_dates ->> 'starts_at')::timestamptz else v_starts end;
+    v_ends := case when p_dates ? 'ends_at' then (p_dates ->> 'ends_at')::timestamptz else v_ends end;
+  exception
+    when data_exception then
+      raise exception 'starts_at and ends_at are instants, as 2026-12-01 09:00+08' using errcode = 'PT400';
+  end;
+  if isfinite(v_starts) is false or isfinite(v_ends) is false then
+    raise exception 'a date that never comes is none: leave it out' using errcode = 'PT400';
+  elsif v_starts >= v_ends then
+    raise exception 'a campaign cannot end (%) before it begins (%)', v_ends, v_starts using errcode = 'PT400';
+  elsif num_nonnulls(v_starts, v_ends) = 0 then
+    delete from public.call_campaign_dates d where d.campaign_id = p_campaign;
+  else
+    insert into public.call_campaign_dates (campaign_id, starts_at, ends_at) values (p_campaign, v_starts, v_ends)
+    on conflict (campaign_id) do update set starts_at = excluded.starts_at, ends_at = excluded.ends_at;
+  end if;
+  return public.call_hours_v1(null, p_campaign);
+end
+$$;
+comment on function public.call_hours_dates_v1 is
+  'Sets when a campaign begins and ends: starts_at, ends_at or both; one that is left out stays, null takes it away.';
+
+create or replace function public.call_hours_zone_v1(p_user uuid, p_zone text)
+returns jsonb
+language plpgsql volatile security definer
+set search_path = ''
+as $$
+begin
+  if p_user is null then
+    raise exception 'a zone is of a user: give the id' using errcode = 'PT400';
+  elsif p_zone is null then
+    delete from public.call_user_zones z where z.user_id = p_user;
+  elsif not public.call_zone_fits(p_zone) then
+    raise exception '% is no time zone: write it as Asia/Kuala_Lumpur', to_json(left(p_zone, 80)) using errcode = 'PT400';
+  else
+    insert into public.call_user_zones (user_id, zone) values (p_user, p_zone)
+    on conflict (user_id) do update set zone = excluded.zone;
+  end if;
+  return public.call_hours_v1(p_user, null);
+end
+$$;
+comment on function public.call_hours_zone_v1 is
+  'Sets the time zone of a user for numbers that tell none; null takes it away.';
+
 -- 7. Who may -----------------------------------------------------------------------------------------------------------
 
 alter table public.call_hours enable row level security;
@@ -8672,6 +8734,8 @@ begin
   end loop;
   grant execute on function public.call_hours_v1(uuid, uuid) to service_role;
   grant execute on function public.call_hours_set_v1(text, uuid, text) to service_role;
+  grant execute on function public.call_hours_dates_v1(uuid, jsonb) to service_role;
+  grant execute on function public.call_hours_zone_v1(uuid, text) to service_role;
 end
 $$;
 

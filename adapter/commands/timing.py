@@ -2,7 +2,7 @@
 
 import asyncio
 import sys
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 
 from adapter.commands.following import Lines, patiently
 from adapter.commands.view import hours as words
@@ -22,6 +22,16 @@ def show(config: SupabaseConfig, target: Target | None) -> int:
 def put(config: SupabaseConfig, target: Target, windows: str | None) -> int:
     """Set its windows, None takes them away; the exit code (`codes.HOURS_HELP`)."""
     return asyncio.run(_ask(config, "Not changed", lambda desk: desk.set_hours(target, windows)))
+
+
+def dates(config: SupabaseConfig, campaign: str, at: Mapping[str, str | None]) -> int:
+    """Set when a campaign begins or ends (as `Desk.set_dates`); the exit code (`codes.HOURS_HELP`)."""
+    return asyncio.run(_ask(config, "Not changed", lambda desk: desk.set_dates(campaign, at)))
+
+
+def zone(config: SupabaseConfig, user: str, name: str | None) -> int:
+    """Set the time zone of a user, None takes it away; the exit code (`codes.HOURS_HELP`)."""
+    return asyncio.run(_ask(config, "Not changed", lambda desk: desk.set_zone(user, name)))
 
 
 async def _ask(config: SupabaseConfig, undone: str, ask: Callable[[Desk], Awaitable[Hours]]) -> int:

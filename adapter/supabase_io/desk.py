@@ -111,6 +111,17 @@ class Desk:
         arguments = {"p_scope": target.kind, "p_id": target.key or None, "p_windows": windows}
         return _decoded("call_hours_set_v1", hours.hours, await self._database.ask("call_hours_set_v1", arguments))
 
+    async def set_dates(self, campaign: str, dates: Mapping[str, str | None]) -> Hours:
+        """Set `starts_at`, `ends_at` or both of a campaign, ISO 8601 with offset, None: none; may be asked again.
+        Raises DatabaseAway, DatabaseRefused."""
+        arguments = {"p_campaign": campaign, "p_dates": dict(dates)}
+        return _decoded("call_hours_dates_v1", hours.hours, await self._database.ask("call_hours_dates_v1", arguments))
+
+    async def set_zone(self, user: str, zone: str | None) -> Hours:
+        """Set the time zone of a user, None: none; may be asked again. Raises DatabaseAway, DatabaseRefused."""
+        arguments = {"p_user": user, "p_zone": zone}
+        return _decoded("call_hours_zone_v1", hours.hours, await self._database.ask("call_hours_zone_v1", arguments))
+
     async def retries(self, user: str | None, campaign: str | None) -> Retries:
         """What follows after each outcome, for a user, a campaign or all. Raises DatabaseAway, DatabaseRefused."""
         arguments = {"p_user": user, "p_campaign": campaign}

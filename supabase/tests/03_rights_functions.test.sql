@@ -27,6 +27,8 @@ insert into ours (name, works) values
   ('call_retry_set_v1', $$ select call_retry_set_v1('default', null, 'busy') $$),
   ('call_hours_v1', $$ select call_hours_v1() $$),
   ('call_hours_set_v1', $$ select call_hours_set_v1('all', null, null) $$),
+  ('call_hours_dates_v1', $$ select call_hours_dates_v1(gen_random_uuid(), '{"ends_at": null}') $$),
+  ('call_hours_zone_v1', $$ select call_hours_zone_v1(gen_random_uuid(), null) $$),
   ('call_number_v1', $$ select call_number_v1('+60123459901') $$),
   ('call_status_v1', $$ select call_status_v1(1) $$),
   ('call_doctor_v1', $$ select call_doctor_v1() $$),

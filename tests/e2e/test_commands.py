@@ -23,6 +23,7 @@ from adapter.sandbox.scenarios import number
 from adapter.sandbox.world import World
 
 USER = "00000000-0000-4000-8000-00000000aaaa"
+CAMPAIGN = "00000000-0000-4000-8000-00000000cccc"
 
 pytestmark = pytest.mark.timeout(120)
 
@@ -304,6 +305,19 @@ async def test_hours_are_seen_and_set_at_a_terminal(tmp_path: Path) -> None:
         assert code == Code.NOT_QUEUED
         assert '"22:00-06:00" goes over midnight or is empty: make it two windows' in text
         assert await _run(world, "hours", "user", USER, "--clear") == (0, none)
+        dates = (0, f"{none}Campaign {CAMPAIGN} begins 2026-12-01T01:00:00+00:00 and ends 2026-12-20T10:00:00+00:00\n")
+        begins, ends = ("--starts", "2026-12-01T09:00+08:00"), ("--ends", "2026-12-20T18:00+08:00")
+        assert (await _run(world, "hours", "campaign", CAMPAIGN, *ends))[0] == 0
+        assert await _run(world, "hours", "campaign", CAMPAIGN, *begins) == dates
+        code, text = await _run(world, "hours", "campaign", CAMPAIGN, "--ends", "2026-11-30T18:00+08:00")
+        assert (code, "cannot end (2026-11-30 10:00:00+00) before it begins" in text) == (Code.NOT_QUEUED, True)
+        none_left = ("--starts", "none", "--ends", "none")
+        assert await _run(world, "hours", "campaign", CAMPAIGN, *none_left) == (0, none)
+        zone = (0, f"{none}Where a number tells no time zone, user {USER}: Asia/Kuala_Lumpur\n")
+        assert await _run(world, "hours", "user", USER, "--zone", "Asia/Kuala_Lumpur") == zone
+        code, text = await _run(world, "hours", "user", USER, "--zone", "UTC+8")
+        assert (code, '"UTC+8" is no time zone' in text) == (Code.NOT_QUEUED, True)
+        assert await _run(world, "hours", "user", USER, "--zone", "none") == (0, none)
         refused = await Run.started(world, "hours", "--clear")
         assert await refused.ended() == 2
         assert "whose hours?" in refused.err

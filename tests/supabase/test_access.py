@@ -28,7 +28,7 @@ PUBLIC_FUNCTIONS = {
     "call_follow_v1", "call_wish_v1", "call_stop_v1", "call_status_v1", "call_doctor_v1", "call_probe_v1",
     "call_witness_v1", "call_batch_v1", "call_today_v1", "call_why_waits_v1", "call_shadow_v1",
     "call_explain_v1", "call_dry_run_v1",
-    "call_hours_v1", "call_hours_set_v1",
+    "call_hours_v1", "call_hours_set_v1", "call_hours_dates_v1", "call_hours_zone_v1",
     "call_retry_v1", "call_retry_set_v1",
     "call_cost_v1", "call_costs_v1", "call_rates_import_v1",
     "call_why_stopped_v1", "call_pause_v1", "call_resume_v1", "call_cancel_all_v1",

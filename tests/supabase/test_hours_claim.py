@@ -42,10 +42,46 @@ async def hours(desk: Desk, text: str | None, scope: str = "all", of: str | None
 
 
 async def dates(desk: Desk, starts_at: datetime | None, ends_at: datetime | None) -> None:
-    await desk.connection.execute("delete from public.call_campaign_dates")
-    await desk.connection.execute(
-        "insert into public.call_campaign_dates values ($1, $2, $3)", CAMPAIGN, starts_at, ends_at
+    told = {"starts_at": starts_at and starts_at.isoformat(), "ends_at": ends_at and ends_at.isoformat()}
+    await desk.connection.fetchval("select public.call_hours_dates_v1($1, $2)", CAMPAIGN, told)
+
+
+async def test_dates_and_zones_are_set_one_by_one_and_taken_away(desk: Desk) -> None:
+    async def set_dates(**told: str | None) -> list[dict[str, Any]]:
+        found = await desk.connection.fetchval("select public.call_hours_dates_v1($1, $2)", CAMPAIGN, told)
+        return [{name: one[name] for name in ("starts_at", "ends_at")} for one in found["dates"]]
+
+    assert await set_dates(ends_at="2026-12-20 18:00+08") == [
+        {"starts_at": None, "ends_at": "2026-12-20T10:00:00+00:00"}
+    ]
+    both = {"starts_at": "2026-12-01T01:00:00+00:00", "ends_at": "2026-12-20T10:00:00+00:00"}
+    assert await set_dates(starts_at="2026-12-01T09:00:00+08:00") == [both]
+    wrong: tuple[tuple[str | None, object, str], ...] = (
+        (CAMPAIGN, {"starts_at": "2026-12-31Z"}, "cannot end"),
+        (CAMPAIGN, {"starts_at": "soon"}, "are instants"),
+        (CAMPAIGN, {"ends_at": "infinity"}, "never comes"),
+        (CAMPAIGN, {"end": "2026-12-31Z"}, "starts_at, ends_at or both"),
+        (CAMPAIGN, [], "an object"),
+        (None, {"ends_at": None}, "give its id"),
     )
+    for campaign, told, words in wrong:
+        with pytest.raises(asyncpg.PostgresError, match=words) as caught:
+            async with desk.connection.transaction():
+                await desk.connection.fetchval("select public.call_hours_dates_v1($1, $2)", campaign, told)
+        assert caught.value.sqlstate == "PT400"
+    assert await set_dates(starts_at=None) == [{**both, "starts_at": None}]
+    assert await set_dates(ends_at=None) == []
+
+    async def set_zone(zone: str | None) -> list[dict[str, Any]]:
+        found: dict[str, Any] = await desk.connection.fetchval("select public.call_hours_zone_v1($1, $2)", USER, zone)
+        return list(found["zones"])
+
+    assert await set_zone("Asia/Tokyo") == [{"user_id": USER, "zone": "Asia/Tokyo"}]
+    assert await set_zone("Asia/Kuala_Lumpur") == [{"user_id": USER, "zone": "Asia/Kuala_Lumpur"}]
+    with pytest.raises(asyncpg.PostgresError, match='"MYT" is no time zone'):
+        async with desk.connection.transaction():
+            await set_zone("MYT")
+    assert await set_zone(None) == []
 
 
 async def due(desk: Desk, row: int | None, since: timedelta = HOUR) -> None:
