@@ -406,6 +406,10 @@ declare
   v_status jsonb;
   v_lane_limit integer;
   v_trunks_left integer;
+  -- Does another PBX dial as well?
+  v_others constant boolean := exists (
+    select from public.call_pbx x where x.pbx is distinct from p_status ->> 'pbx' and x.lease_until > p_now
+  );
   v_day_left integer;
   v_room integer;
   v_pbx_room integer;
@@ -547,8 +551,10 @@ begin
           select from public.call_lanes l where l.user_id = v_user and l.ready and not l.paused
         ),
         wake_at = case
-          -- A trunk has room again within a second, a user's limit when a call of it ends (call_room_made).
-          when v_full then p_now + case when v_trunks_left <= 0 then interval '1 second' else interval '2 seconds' end
+          -- A trunk has room again within a second, and those of another PBX may have it now; a user's limit when a call of
+          -- it ends (call_room_made).
+          when v_full and v_trunks_left <= 0 then p_now + case when v_others then interval '0' else interval '1 second' end
+          when v_full then p_now + interval '2 seconds'
           when v_paused then least(v_due_at, p_now + interval '5 seconds')
           else v_due_at
         end

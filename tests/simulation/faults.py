@@ -23,6 +23,9 @@ if TYPE_CHECKING:
 
 FAULTS_PER_WORLD = (3, 8)
 
+TRUNK_FAILURES = (1, 3)
+"""Of one of several trunks, where there are several."""
+
 MOMENTS = ("registered", "claimed", "written", "taken", "answered", "ended", "told", "synced", "recorded")
 
 
@@ -43,7 +46,7 @@ def plan(world: "World") -> float:
         world.later(dice.uniform(2.0, world.troubled_seconds), _strike, world, fault, dice.getrandbits(64))
     if owner.has_trunks(world.seed):
         dice = Random(f"{world.seed}:failing")
-        for _ in range(dice.randint(1, 3)):
+        for _ in range(dice.randint(*TRUNK_FAILURES)):
             world.later(dice.uniform(2.0, world.troubled_seconds), _strike, world, _FAILS, dice.getrandbits(64))
     return world.troubled_seconds
 

@@ -478,7 +478,7 @@ MUTANTS = (
     Mutant("registration begun anew after a crash", 34, _patch(StateDir, "begin_incarnation", _new_nonce)),
     Mutant("database that went back in time believed", 126, _trusts_any_database),
     Mutant("take-over not heard", 152, _patch(Ticker, "_commands", _deaf_to_takeovers)),
-    Mutant("cancel not heard", 6, _patch(Ticker, "_commands", _deaf_to_cancels)),
+    Mutant("cancel not heard", 77, _patch(Ticker, "_commands", _deaf_to_cancels)),
     Mutant("sweep that takes no rows", 1, _patch(Ticker, "_turn", _claims_when_rung)),
     Mutant("sweep left to a bell that says it is live", 2, _patch(Ticker, "_wait", _trusts_the_bell)),
     Mutant(

@@ -232,6 +232,9 @@ class Claim:
         self._pbx = status.get("pbx")
         self._told = store_trunks.told(tables, status, asked.now)
         self._put_off = store_hours.PUT_OFF
+        self._others = any(
+            pbx.pbx != self._pbx and (pbx.lease_until or 0.0) > asked.now for pbx in tables.pbxs.values()
+        )
         self.got: list[Row] = []
         self.more = False
 
@@ -298,7 +301,8 @@ class Claim:
         tenant.served = turn_next(tables, urgent=urgent)
         tenant.ready = not full and any(turn.ready and not turn.paused for turn in mine.values())
         if full:
-            tenant.wake_at = now + (1.0 if trunks_left <= 0 else 2.0)
+            away = 0.0 if self._others else 1.0
+            tenant.wake_at = now + (away if trunks_left <= 0 else 2.0)
         elif any(turn.paused and turn.ready for turn in told):
             tenant.wake_at = min(now + 5.0, math.inf if wake_at is None else wake_at)
         else:

@@ -60,6 +60,7 @@ def test_other_seeds_give_other_worlds() -> None:
 
 def test_a_world_without_faults_dials_every_row_and_tells_the_truth(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("tests.simulation.faults.FAULTS_PER_WORLD", (0, 0))
+    monkeypatch.setattr("tests.simulation.faults.TRUNK_FAILURES", (0, 0))
     with simulated():
         for seed in range(1, 13):
             with chance(seed):
@@ -85,6 +86,7 @@ MENDED = {
     "a folder copied after its registration was begun ran twice as one": (41283,),
     "calls went into a void after a sleep, by a look at the AI from before": (63857,),
     "a registration executed late put a dead process in the place of the one at work": (49836,),
+    "a trunk that was full on one PBX put its user to sleep on the others too": (610, 1636, 1736),
     "an Originate in doubt was over by its age while the PBX was away": (291,),
 }
 """Seeds that once broke a promise, by what was wrong. Other faults may have moved them to other worlds since."""

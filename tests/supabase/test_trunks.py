@@ -93,6 +93,21 @@ async def test_who_has_trunks_of_his_own_takes_no_other(desk: Desk) -> None:
     assert words.startswith("there is no trunk for this user")
 
 
+async def test_a_trunk_that_is_full_on_one_pbx_keeps_nobody_from_another(desk: Desk) -> None:
+    other = Desk(desk.connection, pbx="pbx-2")
+    await other.register()
+    await other.sync()
+    for pbx in (desk.pbx, other.pbx):
+        await trunk(desk, "OWN", pbx=pbx, user_id=OTHER, max_channels=1)
+        await trunk(desk, "SHARED", pbx=pbx)
+    for serial in range(2):
+        await desk.insert(number(serial), user_id=OTHER)
+    both = told("SHARED", "OWN")
+    assert await ways(desk, **both) == ["OWN"]
+    assert await ways(desk, **both) == []
+    assert await ways(other, **both) == ["OWN"]
+
+
 async def test_the_higher_priority_first_and_the_next_when_it_is_full(desk: Desk) -> None:
     await trunk(desk, "SECOND", priority=3)
     await trunk(desk, "FIRST", priority=7, max_channels=3)
