@@ -4445,10 +4445,19 @@ begin
     from waiting w
     group by w.user_id, w.lane
   ), told as (
-    select n.*, v_all or coalesce(t.paused, false) or coalesce(l.paused, false) as paused
+    -- A lane that sleeps over closed calling hours, or whose user's calls of the day are used up, keeps not_before of most
+    -- of its rows: none of them is due before it wakes.
+    select n.user_id, n.queued, n.expired, v_all or coalesce(t.paused, false) or coalesce(l.paused, false) as paused,
+      case when s.until is null then n.due else 0 end as due, greatest(n.first_at, s.until) as first_at
     from lanes n
     left join public.call_tenants t on t.user_id = n.user_id
     left join public.call_lanes l on l.user_id = n.user_id and l.lane = n.lane
+    cross join lateral (
+      select greatest(
+        case when not l.ready and l.wake_at > v_now then l.wake_at end,
+        case when not t.ready and t.wake_at > v_now then t.wake_at end
+      ) as until
+    ) s
   )
   select jsonb_build_object(
     'most', v_most,

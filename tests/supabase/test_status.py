@@ -2,7 +2,9 @@
 
 import re
 import uuid
+from datetime import UTC, datetime
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import asyncpg
 import pytest
@@ -159,6 +161,22 @@ async def test_an_empty_project(desk: Desk) -> None:
     assert (found["ended"]["total"], found["ended"]["outcomes"]) == (0, {})
     assert (found["calls"], found["last"], found["pbxs"], found["region"]) == ([], [], [], "MY")
     assert [link["adapter"] for link in found["adapters"]] == [str(desk.adapter)]
+
+
+async def test_rows_that_sleep_are_not_due(desk: Desk) -> None:
+    """Else each night would look as if nothing worked."""
+    zone = f"Etc/GMT{datetime.now(UTC).hour - 12:+d}"  # It is about noon there.
+    for serial in range(3):
+        await desk.insert(number(serial), callee_zone=zone)
+    assert (await status(desk.connection))["queue"]["due"] == 3
+    await desk.connection.fetchval("select call_hours_set_v1('all', null, '14:00-18:00')")
+    assert await desk.claim() == []
+    # As those that a claim has not moved to the opening yet.
+    await desk.connection.execute("update call_queue set not_before = now() - interval '1 hour'")
+    await desk.connection.execute("delete from call_arrivals")
+    queue = (await status(desk.connection))["queue"]
+    assert (queue["queued"], queue["due"], queue["due_since"]) == (3, 0, None)
+    assert datetime.fromisoformat(queue["next_at"]).astimezone(ZoneInfo(zone)).hour == 14
 
 
 async def test_everything_at_a_glance(desk: Desk) -> None:
