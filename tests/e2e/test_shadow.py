@@ -77,7 +77,8 @@ async def test_alone_it_shows_each_row_once_and_leaves_no_trace(tmp_path: Path) 
             (ended,) = await _shown(process, 1, "shadow.would_end")
             # An insert is heard, and several sweeps later nothing was shown twice.
             (late,) = await world.queue([{"user_id": USER, "phone_number": number("10", 4)}])
-            before = sorted([*before, *[row for row in await _all(world) if row not in before]])
+            # Only the row: the number of claims is drawn and put back while a shadow looks.
+            before = sorted([*before, *[row for row in await _all(world) if row not in before and row[0] == "{"]])
             lines = await _shown(process, 4)
             await asyncio.sleep(2.5)
         assert sorted(await _all(world)) == before
