@@ -383,15 +383,10 @@ def _uncounted(tables: Any, row: Row, outcome: str) -> store_retries.Following:
     return _following(tables, replace(row, attempts=0), outcome)
 
 
-class _Unruled:
-    """Tables without a rule about retries."""
-
-    retries: Mapping[tuple[str, str, str], Any] = {}
-
-
-def _no_rules(_tables: Any, row: Row, outcome: str) -> store_retries.Plan:
+def _no_rules(tables: Any, row: Row, outcome: str) -> store_retries.Plan:
     """What the owner wants to follow after an outcome is not asked."""
-    return _plan(_Unruled, row, outcome)  # type: ignore[arg-type]
+    with replaced(tables, "retries", {}):
+        return _plan(tables, row, outcome)
 
 
 _plan, _left = store_retries.plan, store_trunks.left

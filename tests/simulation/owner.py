@@ -30,6 +30,7 @@ SECOND_TRUNK = "SIP-TRUNK-5A0D0002"
 OWN_TRUNK = "SIP-TRUNK-5A0D0003"
 """Of one user alone."""
 
+USERS = tuple(f"00000000-0000-4000-8000-0000000000a{last}" for last in range(3))
 CAMPAIGNS = tuple(f"00000000-0000-4000-8000-0000000000c{last}" for last in range(6))
 """Two of each user."""
 
@@ -99,8 +100,6 @@ def plan(world: "World") -> None:
 
 
 def _trunks(world: "World") -> None:
-    from tests.simulation.world import USERS  # noqa: PLC0415  # It knows us.
-
     if not has_trunks(world.seed):
         return
     dice = Random(f"{world.seed}:trunks of it")
@@ -116,8 +115,6 @@ def _trunks(world: "World") -> None:
 
 
 def _retries(world: "World") -> None:
-    from tests.simulation.world import USERS  # noqa: PLC0415  # It knows us.
-
     dice = Random(f"{world.seed}:retries")
     if dice.random() >= RETRIES_SHARE:
         return

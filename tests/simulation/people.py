@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from zoneinfo import ZoneInfo
 
 from adapter.core.hours import Window
+from tests.simulation.owner import USERS
 from tests.simulation.pbx import SimPbx
 from tests.simulation.store import Refused
 
@@ -60,8 +61,6 @@ def plan(world: "World") -> None:
 
 def _set_hours(world: "World") -> None:
     """In some worlds the people of a user may be called at times only, which begin or end while they are troubled."""
-    from tests.simulation.world import USERS  # noqa: PLC0415  # It knows us.
-
     dice = Random(f"{world.seed}:hours")  # So that worlds without hours are what they are.
     if dice.random() >= HOURS_SHARE:
         return
@@ -90,8 +89,6 @@ def _forbid(world: "World", dice: Random) -> None:
 
 def _stop(world: "World", dice: Random) -> None:
     """Somebody pauses something, and lets it go on after a while."""
-    from tests.simulation.world import USERS  # noqa: PLC0415  # It knows us.
-
     tables = world.store.tables
     waiting = [row.id for row in tables.open.values() if row.status == "queued"]
     trunks = {trunk for _, trunk in tables.trunks} or {pbx.trunk for pbx in tables.pbxs.values() if pbx.trunk}
@@ -122,7 +119,7 @@ def _go_on(world: "World") -> None:
 
 
 def _insert(world: "World", share: int) -> None:
-    from tests.simulation.world import NUMBERS, USERS  # noqa: PLC0415  # It knows us.
+    from tests.simulation.world import NUMBERS  # noqa: PLC0415  # It knows us.
 
     dice = world.random
     numbers = dice.sample(NUMBERS, share)
@@ -146,8 +143,6 @@ def _insert(world: "World", share: int) -> None:
 
 def _campaign(world: "World", user: str) -> str | None:
     """One of the two campaigns of this user, or none."""
-    from tests.simulation.world import USERS  # noqa: PLC0415  # It knows us.
-
     if not world.rules.campaigns or world.rules.dice.random() < 0.2:
         return None
     return world.rules.campaigns[2 * USERS.index(user) + world.rules.dice.randint(0, 1)]

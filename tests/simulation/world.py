@@ -35,7 +35,6 @@ SETTLE_SECONDS = 3600.0
 """After everything is healed, every row must have ended within this time: expiry, longest call, orphan and lease."""
 
 NUMBERS = tuple(f"+60 12-345 67{last:02d}" for last in range(100))
-USERS = tuple(f"00000000-0000-4000-8000-0000000000a{last}" for last in range(3))
 
 
 @dataclass(slots=True, eq=False)
