@@ -164,7 +164,10 @@ async def test_a_trunk_down_out_of_credit_and_silent(tmp_path: Path) -> None:
         await _until(world, STOPPED, seconds=60)
         await asyncio.sleep(2)
         refused = _of(pbx, "60")
-        assert SILENT - 2 <= len(refused()) <= SILENT + 10
+        # Each of the twenty was a silent call; on a busy machine some of them end before they reach the carrier.
+        dialed = await world.pool.fetchval("select count(*) from call_dials where trunk = $1", asterisk.TRUNK)
+        assert SILENT <= dialed <= SILENT + 10
+        assert 0 < len(refused()) <= dialed
         await _stands_still(lambda: len(refused()))
         assert any("is stopped: " in words for words in _said(world, "database.note"))
         waiting = [row for row in await _rows(world) if row["status"] == "queued"]
