@@ -171,15 +171,19 @@ $$;
 -- The form in which the app shows a number: 0123456789 at home, digits without the plus elsewhere.
 create or replace function public.call_local_form(p_e164 text)
 returns text
-language sql stable security definer
+language plpgsql stable security definer
 set search_path = ''
 as $$
-  select case
-    when p_e164 not like '+' || r.calling_code || '%' then substr(p_e164, 2)
-    -- A trunk prefix that equals the calling code is not part of the number as people write it (+1).
-    when r.national_prefix = r.calling_code::text then substr(p_e164, length(r.calling_code::text) + 2)
-    else coalesce(r.national_prefix, '') || substr(p_e164, length(r.calling_code::text) + 2)
-  end
-  from public.call_settings s
-  join public.call_regions r on r.region = s.default_region
+begin
+  return (
+    select case
+      when p_e164 not like '+' || r.calling_code || '%' then substr(p_e164, 2)
+      -- A trunk prefix that equals the calling code is not part of the number as people write it (+1).
+      when r.national_prefix = r.calling_code::text then substr(p_e164, length(r.calling_code::text) + 2)
+      else coalesce(r.national_prefix, '') || substr(p_e164, length(r.calling_code::text) + 2)
+    end
+    from public.call_settings s
+    join public.call_regions r on r.region = s.default_region
+  );
+end
 $$;

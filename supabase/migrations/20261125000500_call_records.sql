@@ -8,27 +8,31 @@
 -- writes afterwards.
 create or replace function public.call_handler_word(p_status text, p_noted text)
 returns text
-language sql immutable
+language plpgsql immutable
 set search_path = ''
 as $$
-  select case
+begin
+  return case
     when p_noted in ('voicemail', 'no-answer') then p_noted
     when p_status in ('voicemail', 'no-answer', 'completed', 'ended') then p_status
     else p_noted
-  end
+  end;
+end
 $$;
 
 -- Metadata of a call_logs row with our facts merged in. What is there and is no object is kept under a key of its own.
 create or replace function public.call_merged(p_metadata jsonb, p_facts jsonb)
 returns jsonb
-language sql immutable
+language plpgsql immutable
 set search_path = ''
 as $$
-  select case
+begin
+  return case
     when coalesce(jsonb_typeof(p_metadata), 'null') = 'null' then '{}'::jsonb
     when jsonb_typeof(p_metadata) = 'object' then p_metadata
     else jsonb_build_object('before', p_metadata::text)
-  end || jsonb_strip_nulls(coalesce(p_facts, '{}'))
+  end || jsonb_strip_nulls(coalesce(p_facts, '{}'));
+end
 $$;
 
 -- Locks the call_logs row of a call. `state`: here, gone (deleted in the app), busy (held by someone else).

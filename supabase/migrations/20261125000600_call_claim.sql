@@ -282,10 +282,11 @@ $$;
 -- A live row as its adapter gets it (ClaimedRow).
 create or replace function public.call_claimed(p_row public.call_queue)
 returns jsonb
-language sql stable
+language plpgsql stable
 set search_path = ''
 as $$
-  select jsonb_build_object(
+begin
+  return jsonb_build_object(
     'row_id', p_row.id,
     'call_id', p_row.call_id,
     'claim_number', p_row.claim_number,
@@ -308,7 +309,8 @@ as $$
     end,
     'pbx_boot', p_row.pbx_boot,
     'trunk', p_row.way
-  )
+  );
+end
 $$;
 
 -- Claims one row: it is `dialing` from here on, and its call_logs row stands before the PBX is told. Returns null if it

@@ -7,10 +7,11 @@ create index if not exists call_queue_ended_idx on public.call_queue (ended_at) 
 -- A row as the screens show it. `talk_seconds` is a text, as it stands in call_logs.metadata.
 create or replace function public.call_sight(p_row public.call_queue)
 returns jsonb
-language sql stable
+language plpgsql stable
 set search_path = ''
 as $$
-  select jsonb_build_object(
+begin
+  return jsonb_build_object(
     'row_id', p_row.id,
     'status', p_row.status,
     'outcome', p_row.outcome,
@@ -39,7 +40,8 @@ as $$
     'ended_at', p_row.ended_at,
     'settle_at', p_row.settle_at,
     'deadline', p_row.deadline
-  )
+  );
+end
 $$;
 
 -- Adapters with their last heartbeat, the latest heard first, and who holds which PBX. Identities of lost STATE_DIRs

@@ -63,33 +63,39 @@ $$;
 -- A text; null for anything that is neither text nor number, and for an empty one.
 create or replace function public.call_batch_text(p_value jsonb)
 returns text
-language sql immutable
+language plpgsql immutable
 set search_path = ''
 as $$
-  select case
+begin
+  return case
     when jsonb_typeof(p_value) in ('string', 'number') then nullif(btrim(p_value #>> '{}', E' \t\r\n'), '')
-  end
+  end;
+end
 $$;
 
 -- A whole number, also one that was sent as a text; null for anything else.
 create or replace function public.call_batch_whole(p_value jsonb)
 returns integer
-language sql immutable
+language plpgsql immutable
 set search_path = ''
 as $$
-  select case when public.call_batch_text(p_value) ~ '^[0-9]{1,9}$' then public.call_batch_text(p_value)::integer end
+begin
+  return case when public.call_batch_text(p_value) ~ '^[0-9]{1,9}$' then public.call_batch_text(p_value)::integer end;
+end
 $$;
 
 -- A uuid; null for anything else.
 create or replace function public.call_batch_uuid(p_value jsonb)
 returns uuid
-language sql immutable
+language plpgsql immutable
 set search_path = ''
 as $$
-  select case
+begin
+  return case
     when public.call_batch_text(p_value) ~* '^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$'
       then public.call_batch_text(p_value)::uuid
-  end
+  end;
+end
 $$;
 
 -- Refuses a request of the wrong shape. Texts where numbers stand are fine; what no edge function of ours would send is not.
@@ -432,6 +438,7 @@ language plpgsql volatile security definer
 set search_path = ''
 -- Plans made for an empty queue must not read it whole once it is full.
 set enable_seqscan = off
+set plan_cache_mode = force_generic_plan
 -- The page gives up after 60 s; a second request waits for the first no longer than that leaves it time for its own work.
 set lock_timeout = '20s'
 set statement_timeout = '55s'

@@ -141,10 +141,12 @@ create index if not exists call_charges_due_idx on public.call_charges (try_at) 
 -- Step of the adapter that asks (call_sync_v1); null: it charges nothing.
 create or replace function public.call_billing_step()
 returns integer
-language sql stable
+language plpgsql stable
 set search_path = ''
 as $$
-  select nullif(current_setting('mikopbx_adapter.billing_step', true), '')::integer
+begin
+  return nullif(current_setting('mikopbx_adapter.billing_step', true), '')::integer;
+end
 $$;
 
 -- Balances of a user as they are now, whatever the columns; null if there is none to look at.

@@ -130,10 +130,11 @@ $$;
 -- How a pause is told, wherever it is told.
 create or replace function public.call_stop_words(p_stop public.call_stops)
 returns text
-language sql stable
+language plpgsql stable
 set search_path = ''
 as $$
-  select case p_stop.kind
+begin
+  return case p_stop.kind
       when 'all' then 'everything is paused'
       when 'trunk' then 'the trunk ' || p_stop.key || ' is paused'
       when 'user' then 'this user is paused'
@@ -141,7 +142,8 @@ as $$
       else 'this row is paused'
     end
     || case when p_stop.canceling then ' until all that waits of it is canceled' else ' by command' end
-    || coalesce(': ' || p_stop.reason, '')
+    || coalesce(': ' || p_stop.reason, '');
+end
 $$;
 
 -- The pause of exactly this, in words; null: there is none.

@@ -41,25 +41,29 @@ comment on column public.call_retry_rules.spread is
 -- Why nothing ever follows after an outcome; null: something may.
 create or replace function public.call_retry_never(p_outcome text)
 returns text
-language sql immutable
+language plpgsql immutable
 set search_path = ''
 as $$
-  select case p_outcome
+begin
+  return case p_outcome
     when 'answered' then 'the person was reached'
     when 'ai_failed' then 'the person picked up, and is not called again by itself'
     when 'invalid_number' then 'there is no such number'
     when 'blocked' then 'it must not be called'
     when 'canceled' then 'it was canceled'
-  end
+  end;
+end
 $$;
 
 -- How near to a row somebody is who says something about it; the lowest counts.
 create or replace function public.call_retry_rank(p_scope text)
 returns integer
-language sql immutable
+language plpgsql immutable
 set search_path = ''
 as $$
-  select coalesce(array_position(array['campaign', 'user', 'default', 'nothing'], p_scope), 0)
+begin
+  return coalesce(array_position(array['campaign', 'user', 'default', 'nothing'], p_scope), 0);
+end
 $$;
 
 -- What may follow after this outcome of a row, and who says so. `calls`: so many calls may follow; `by_row`: counted over
@@ -157,10 +161,12 @@ $$;
 -- The share of its spread that a call gets, 0 to 1 as 0 to 2^32: by its id, so that a repeated record says the same.
 create or replace function public.call_retry_share(p_call uuid)
 returns bigint
-language sql immutable
+language plpgsql immutable
 set search_path = ''
 as $$
-  select coalesce(('x' || left(md5(p_call::text), 8))::bit(32)::bigint, 0)
+begin
+  return coalesce(('x' || left(md5(p_call::text), 8))::bit(32)::bigint, 0);
+end
 $$;
 
 -- Whether a call follows after one that ended so, counted in the row already; why not, or after how many seconds. Failing

@@ -42,14 +42,16 @@ comment on column public.call_settings.reference_step_seconds is 'Its increments
 -- Seconds that are billed for an answered call.
 create or replace function public.call_billed_seconds(p_seconds integer, p_first integer, p_step integer)
 returns integer
-language sql immutable
+language plpgsql immutable
 set search_path = ''
 as $$
-  select case
+begin
+  return case
     when p_seconds <= 0 then 0
     when p_seconds <= p_first then p_first
     else p_first + ((p_seconds - p_first + p_step - 1) / p_step) * p_step
-  end
+  end;
+end
 $$;
 
 -- The rate of a number; all null where there is none. In order of the index a prefix stands before all that begin with it:
@@ -216,14 +218,16 @@ $$;
 -- What call_logs.metadata says of it: texts, as all there.
 create or replace function public.call_price_facts(p_price jsonb)
 returns jsonb
-language sql immutable
+language plpgsql immutable
 set search_path = ''
 as $$
-  select jsonb_strip_nulls(
+begin
+  return jsonb_strip_nulls(
     jsonb_build_object(
       'cost', trim_scale((p_price ->> 'cost')::numeric)::text, 'cost_currency', p_price ->> 'currency'
     )
-  )
+  );
+end
 $$;
 
 -- 3. Sums --------------------------------------------------------------------------------------------------------------------

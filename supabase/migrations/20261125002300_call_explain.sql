@@ -14,6 +14,7 @@ set enable_seqscan = off
 set enable_bitmapscan = off
 set enable_sort = off
 set jit = off
+set plan_cache_mode = force_generic_plan
 -- Who really dials goes first: a shadow comes again.
 set lock_timeout = '1s'
 as $$
@@ -550,6 +551,7 @@ set search_path = ''
 set enable_seqscan = off
 set enable_bitmapscan = off
 set enable_sort = off
+set plan_cache_mode = force_generic_plan
 as $$
 declare
   -- Some 100 ms of work.
@@ -603,9 +605,11 @@ begin
   for v_row in
     select q.* from public.call_queue q
     where q.user_id = v_campaign.user_id and q.lane = p_campaign and q.status = 'queued'
-      and (p_after is null or (q.priority, q.not_before, q.id) > (
-        (p_after ->> 'priority')::integer, (p_after ->> 'not_before')::timestamptz, (p_after ->> 'id')::bigint
-      ))
+      and (q.priority, q.not_before, q.id) > (
+        coalesce((p_after ->> 'priority')::integer, -1),
+        coalesce((p_after ->> 'not_before')::timestamptz, '-infinity'),
+        coalesce((p_after ->> 'id')::bigint, 0)
+      )
     order by q.priority, q.not_before, q.id
     limit v_limit
   loop

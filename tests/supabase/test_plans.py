@@ -4,11 +4,13 @@ Mainly the functions are watched at work: PostgreSQL counts how often a table wa
 were fetched through indexes.
 """
 
+import uuid
 from collections.abc import Awaitable, Callable
 
 import pytest
 
 from adapter.sandbox.postgres import Postgres
+from tests.supabase import claim_cost
 from tests.supabase.helpers import Connection, Desk, connected, number, outcome
 
 ROWS = 100_000
@@ -58,19 +60,24 @@ def fill(db: str, pg_server: Postgres) -> Fill:
 async def counters(connection: Connection) -> dict[str, tuple[int, int]]:
     """For each table how often it was read whole and how many rows were fetched through indexes by this session."""
     rows = await connection.fetch(
-        "select relname::text, seq_scan, idx_tup_fetch from pg_stat_xact_user_tables where relname = any($1::text[])",
-        list(WATCHED),
+        "select relname::text, seq_scan, idx_tup_fetch from pg_stat_xact_user_tables where schemaname = 'public'"
     )
     return {row["relname"]: (row["seq_scan"], row["idx_tup_fetch"] or 0) for row in rows}
 
 
-async def touched(connection: Connection, work: Callable[[], Awaitable[None]]) -> dict[str, tuple[int, int]]:
+async def touched_tables(connection: Connection, work: Callable[[], Awaitable[None]]) -> dict[str, tuple[int, int]]:
     """The same, by `work` alone."""
     async with connection.transaction():
         before = await counters(connection)
         await work()
         after = await counters(connection)
-    return {name: (after[name][0] - before[name][0], after[name][1] - before[name][1]) for name in WATCHED}
+    return {name: (after[name][0] - before[name][0], after[name][1] - before[name][1]) for name in after}
+
+
+async def touched(connection: Connection, work: Callable[[], Awaitable[None]]) -> dict[str, tuple[int, int]]:
+    """The same, of the tables that always matter."""
+    tables = await touched_tables(connection, work)
+    return {name: tables[name] for name in WATCHED}
 
 
 @pytest.mark.parametrize("statistics", ["fresh", "stale", "plans made while it was empty"])
@@ -139,6 +146,61 @@ async def test_the_rows_of_a_lane_come_through_the_index_of_turns(lasting_desk: 
         assert "Seq Scan" not in plan
         assert "Sort" not in plan
         await connection.execute("analyze")
+
+
+FORCED = ("call_sync_v1", "call_shadow_v1", "call_batch_v1", "call_queue_before_insert", "call_dry_run_v1")
+"""Whatever asks the same questions of row after row."""
+
+SQL = {"call_batch_items", "call_batch_reply", "call_links", "call_open", "call_print", "call_today_v1", "campaigns"}
+"""Functions of one query: called once in a request, or written into the query that names them."""
+
+
+async def test_no_question_is_planned_anew_for_each_row(lasting_desk: Desk) -> None:
+    """PostgreSQL plans a function in SQL at each call of it once it has settings of its own (docs/traps.md)."""
+    connection = lasting_desk.connection
+    rows = await connection.fetch(
+        "select p.proname::text from pg_proc p where p.pronamespace = 'public'::regnamespace and p.proname = any ($1) "
+        "and 'plan_cache_mode=force_generic_plan' = any (p.proconfig)",
+        list(FORCED),
+    )
+    assert {row["proname"] for row in rows} == set(FORCED)
+    rows = await connection.fetch(
+        "select p.proname::text from pg_proc p join pg_language l on l.oid = p.prolang where l.lanname = 'sql' "
+        "and p.pronamespace = 'public'::regnamespace and (p.proname like 'call\\_%' or p.proname = 'campaigns')"
+    )
+    assert {row["proname"] for row in rows} == SQL
+
+
+SMALL = {"call_settings", "call_pbx", "call_trunk_health"}
+"""Tables with a row for each project, PBX or trunk: an index would not be read faster."""
+
+
+async def test_every_rule_is_answered_through_an_index(pg_server: Postgres) -> None:
+    """With every rule written for a thousand users, no table is read whole and none gives many rows for one call."""
+    dsn = await claim_cost.prepare(pg_server, f"plans_{uuid.uuid4().hex[:12]}", ROWS)
+    async with connected(dsn) as connection:
+        desk = Desk(connection)
+        await desk.register()
+        rows: list[dict[str, object]] = []
+
+        async def claim() -> None:
+            reply = await desk.sync(room=claim_cost.ROOM, claim_id=uuid.uuid4(), **claim_cost.status())
+            assert reply["notes"] == []
+            rows.extend(reply["rows"])
+
+        async def record() -> None:
+            reply = await desk.sync([outcome(str(row["call_id"]), "busy") for row in rows])
+            assert len(reply["recorded"]) == claim_cost.ROOM
+
+        for _ in range(6):  # All 10,000 lanes are told of first, 2,000 at a time.
+            await claim()
+        rows.clear()
+        for work in (claim, record):
+            tables = await touched_tables(connection, work)
+            assert {name for name, (whole, _) in tables.items() if whole} <= SMALL, tables
+            # Of a table of thousands a call asks a few rows; trunks are looked at several times, and there are 23.
+            assert all(fetched < 60 * claim_cost.ROOM for _, fetched in tables.values()), tables
+        assert len(rows) == claim_cost.ROOM
 
 
 async def test_many_lanes_without_due_rows_cost_nothing(lasting_desk: Desk) -> None:
