@@ -275,6 +275,9 @@ comment on column public.call_queue.last_reason is 'The same in words.';
 comment on column public.call_queue.lane is 'campaign_id, or zeros: the lane in which the row waits.';
 
 -- One index for each way in which the functions look for rows; all but the first hold only the rows they are about.
+alter table public.call_queue add column if not exists handed_to text;
+comment on column public.call_queue.handed_to is
+  'PBX whose trunks may call this number while those of the PBX that came to it may not: it takes it at its next look.';
 create index if not exists call_queue_turn_idx
   on public.call_queue (user_id, lane, priority, not_before, id) where status = 'queued';
 create index if not exists call_queue_expiry_idx on public.call_queue (expires_at) where status = 'queued';
@@ -1107,6 +1110,7 @@ begin
   new.call_facts := null;
   new.last_outcome := null;
   new.last_reason := null;
+  new.handed_to := null;
 
   v_problem := public.call_row_problem(new);
   select f.problem, (f.p_row).e164, (f.p_row).country, (f.p_row).zone
@@ -1164,6 +1168,10 @@ begin
   end if;
   if not public.call_at_work() then
     new.updated_at := clock_timestamp();
+    -- Who sets the time means it: no PBX takes the row before.
+    if new.not_before <> old.not_before then
+      new.handed_to := null;
+    end if;
   end if;
   if old.status <> 'queued' then
     if new.status = 'queued' then
@@ -2057,19 +2065,31 @@ $$;
 
 -- 3. What follows ----------------------------------------------------------------------------------------------------------
 
--- The claim puts a row off.
+-- The claim puts a row off; one that only wants a trunk is handed to another PBX that may have one for it.
+drop function if exists public.call_put_off(public.call_queue, text, text, timestamptz, timestamptz);
 create or replace function public.call_put_off(
-  p_row public.call_queue, p_rule text, p_why text, p_until timestamptz, p_now timestamptz
+  p_row public.call_queue, p_pbx text, p_rule text, p_why text, p_until timestamptz, p_now timestamptz
 )
 returns void
 language plpgsql volatile security definer
 set search_path = ''
 as $$
+declare
+  v_other text;
+  v_able boolean;
 begin
   if p_rule = 'pause' then
     perform public.call_stop_kept(p_row);
+  elsif p_rule = 'trunk' then
+    select o.pbx, o.able into v_other, v_able from public.call_pbx_for(p_row, p_pbx, p_now) o;
   end if;
-  update public.call_queue set not_before = p_until, wait_reason = p_why, updated_at = p_now where id = p_row.id;
+  update public.call_queue
+  set not_before = p_until, wait_reason = p_why || coalesce('; PBX ' || v_other || ' may take it', ''),
+    handed_to = v_other, updated_at = p_now
+  where id = p_row.id;
+  if v_able then
+    perform public.call_ring_bell();
+  end if;
 end
 $$;
 
@@ -2251,6 +2271,8 @@ comment on column public.call_queue.dialed_trunk is 'Trunk of the last call; nul
 comment on column public.call_queue.way is 'Row of call_trunks as it was when the last call was claimed; null: the setting TRUNK.';
 comment on column public.call_queue.trunks_tried is
   'Trunks that could not even begin the call: the next call of the row, soon after, takes another one.';
+create index if not exists call_queue_handed_idx
+  on public.call_queue (handed_to, not_before, id) where status = 'queued' and handed_to is not null;
 
 -- 2. How a trunk is doing --------------------------------------------------------------------------------------------------
 
@@ -2629,6 +2651,52 @@ $$;
 
 -- 4. Which way -------------------------------------------------------------------------------------------------------------
 
+-- May a PBX come back? Its adapter dialed within the last day: one that is away for a minute ends no row.
+create or replace function public.call_pbx_lately(p_lease_until timestamptz, p_now timestamptz)
+returns boolean
+language plpgsql immutable
+set search_path = ''
+as $$
+begin
+  return coalesce(p_lease_until > p_now - interval '24 hours', false);
+end
+$$;
+
+-- Has this PBX a trunk for the row, whether or not it could take it now? One without trunks in the table has its setting.
+create or replace function public.call_pbx_may(p_row public.call_queue, p_pbx text, p_setting text)
+returns boolean
+language plpgsql stable security definer
+set search_path = ''
+as $$
+declare
+  v_number constant text := ltrim(p_row.e164, '+');
+begin
+  if not exists (select from public.call_trunks t where t.pbx = p_pbx) then
+    return p_row.trunk is null or p_row.trunk is not distinct from p_setting;
+  end if;
+  return exists (
+    select from public.call_trunks t
+    where t.pbx = p_pbx and t.enabled and (p_row.trunk is null or t.trunk = p_row.trunk)
+      and coalesce(t.user_id, '00000000-0000-0000-0000-000000000000') = public.call_trunks_owner(p_pbx, p_row.user_id)
+      and (t.prefixes = '{}' or exists (select from unnest(t.prefixes) b (begins) where starts_with(v_number, b.begins)))
+  );
+end
+$$;
+
+create or replace function public.call_way_elsewhere(p_row public.call_queue, p_pbx text, p_now timestamptz)
+returns boolean
+language plpgsql stable security definer
+set search_path = ''
+as $$
+begin
+  return exists (
+    select from public.call_pbx x
+    where x.pbx is distinct from p_pbx and public.call_pbx_lately(x.lease_until, p_now)
+      and public.call_pbx_may(p_row, x.pbx, x.trunk)
+  );
+end
+$$;
+
 -- The trunk that this row would take now. `way` null with `why` null: the setting TRUNK of the adapter.
 create or replace function public.call_way(
   p_row public.call_queue, p_status jsonb, p_now timestamptz,
@@ -2657,6 +2725,9 @@ begin
       ) then
         why := format('it is for trunk %s, through which another adapter dials', p_row.trunk);
         until := p_now + interval '5 seconds';
+      elsif public.call_way_elsewhere(p_row, v_pbx, p_now) then
+        why := format('it is for trunk %s, whose adapter is away', p_row.trunk);
+        until := p_now + interval '60 seconds';
       else
         why := format('the trunk %s is not known', p_row.trunk);
       end if;
@@ -2711,16 +2782,12 @@ begin
     return;
   elsif v_some then
     why := format('no trunk may call numbers like %s (call_trunks.prefixes)', left(p_row.e164, 5) || '…');
-    if exists (select from public.call_pbx x where x.pbx <> v_pbx and x.lease_until > p_now) then
-      -- One of another PBX may.
+    if public.call_way_elsewhere(p_row, v_pbx, p_now) then
       until := p_now + interval '60 seconds';
     end if;
   elsif p_row.trunk is not null and not exists (
     select from public.call_trunks t where t.trunk = p_row.trunk
-  ) and not exists (
-    select from public.call_pbx x where x.trunk = p_row.trunk and x.lease_until > p_now
-      and not exists (select from public.call_trunks t where t.pbx = x.pbx)
-  ) then
+  ) and not public.call_way_elsewhere(p_row, v_pbx, p_now) then
     why := format('the trunk %s is not known', p_row.trunk);
   else
     -- Somebody may mend it; if nobody does, the row ends by its clock, and says why it waited.
@@ -2731,6 +2798,55 @@ begin
     end;
     until := p_now + interval '60 seconds';
   end if;
+end
+$$;
+
+-- Which other PBX may take this row, one that can do it now (`able`) before all others. Without this a row would wait there
+-- for its own PBX to come first by chance; two that look in step, each half a minute, would never change places.
+create or replace function public.call_pbx_for(
+  p_row public.call_queue, p_pbx text, p_now timestamptz, out pbx text, out able boolean
+)
+language plpgsql stable security definer
+set search_path = ''
+as $$
+begin
+  select c.pbx, c.able into pbx, able
+  from (
+    select x.pbx, x.lease_until > p_now as alive, coalesce(
+      x.lease_until > p_now and a.status ->> 'pbx' = x.pbx and (a.status ->> 'ready')::boolean
+        and (select w.why is null from public.call_way(p_row, a.status, p_now) w),
+      false
+    ) as able
+    from public.call_pbx x
+    left join public.call_adapters a on a.adapter = x.holder
+    where x.pbx is distinct from p_pbx and public.call_pbx_lately(x.lease_until, p_now)
+      and public.call_pbx_may(p_row, x.pbx, x.trunk)
+  ) c
+  order by c.able desc, c.alive desc, c.pbx
+  limit 1;
+end
+$$;
+
+-- Rows that others handed to this PBX are due again, and have their turn as all others. Those that wait longest first: one
+-- that is handed over once more goes to the end.
+create or replace function public.call_handed_take(p_pbx text, p_now timestamptz)
+returns void
+language plpgsql volatile security definer
+set search_path = ''
+as $$
+declare
+  -- Several claims' worth, so that a few whose turn does not come hold up no other; some 10 ms.
+  v_most constant integer := 100;
+begin
+  update public.call_queue q
+  set not_before = p_now, wait_reason = null, handed_to = null, updated_at = p_now
+  where q.id = any (array(
+    select h.id from public.call_queue h
+    where h.handed_to = p_pbx and h.status = 'queued'
+    order by h.not_before, h.id
+    limit v_most
+    for update skip locked
+  ));
 end
 $$;
 
@@ -2818,7 +2934,8 @@ begin
       and p.proname = any (array[
         'call_trunks_changed', 'call_trunk_heard', 'call_trunk_words', 'call_trunks_unfit', 'call_trunk_fit', 'call_trunk_forgive', 'call_trunks_in_air',
         'call_trunk_left', 'call_pbx_trunks_left', 'call_all_left', 'call_way_taken', 'call_trunks_owner', 'call_user_trunks_left', 'call_user_limit', 'call_lane_limit', 'call_way',
-        'call_rule_trunk', 'call_fails_over', 'call_ways'
+        'call_rule_trunk', 'call_fails_over', 'call_ways', 'call_pbx_for', 'call_handed_take',
+        'call_pbx_lately', 'call_pbx_may', 'call_way_elsewhere'
       ])
   loop
     execute format('revoke all on function %s from public, anon, authenticated, service_role', v_function);
@@ -3169,7 +3286,7 @@ begin
     if v_verdict.until is null then
       perform public.call_end_uncalled(p_row, v_verdict.why, p_now);
     else
-      perform public.call_put_off(p_row, v_verdict.rule, v_verdict.why, v_verdict.until, p_now);
+      perform public.call_put_off(p_row, p_status ->> 'pbx', v_verdict.rule, v_verdict.why, v_verdict.until, p_now);
     end if;
     return null;
   end if;
@@ -3194,7 +3311,7 @@ begin
     dialed_trunk = v_way.trunk, way = v_way.way,
     deadline = p_row.deadline, originated_at = null, ringing_at = null, answered_at = null, ended_at = null,
     outcome = null, ended_reason = null, settle_at = null, call_facts = null, wait_reason = null,
-    billing_step = public.call_billing_step(),
+    handed_to = null, billing_step = public.call_billing_step(),
     minutes_before = case when p_status ->> 'billing' = 'off' then public.call_minutes_of(p_row.user_id) end,
     updated_at = p_now
   where id = p_row.id;
@@ -3271,11 +3388,6 @@ declare
 begin
   claimed := '[]';
   notes := '[]';
-  v_arriving := public.call_turns_refresh(p_now);
-  if not v_arriving then
-    perform public.call_turns_repair(p_now);
-  end if;
-
   select coalesce((v_limits ->> 'pbx')::integer, 2147483647) - count(*) into v_pbx_room
   from public.call_queue q
   where q.status in ('dialing', 'talking') and q.outcome is null and q.pbx = v_pbx;
@@ -3283,6 +3395,14 @@ begin
   v_room := public.call_pbx_trunks_left(v_status, least(p_room, v_pbx_room, public.call_all_left(), 500), p_now);
   if public.call_stopped('all', '') then
     v_room := 0;
+  end if;
+
+  if v_room > 0 then
+    perform public.call_handed_take(v_pbx, p_now);
+  end if;
+  v_arriving := public.call_turns_refresh(p_now);
+  if not v_arriving then
+    perform public.call_turns_repair(p_now);
   end if;
 
   for pass in 1 .. v_passes loop
@@ -3411,7 +3531,10 @@ begin
 
   more := v_arriving or (
     v_got > 0 and v_got = v_room and v_got < v_pbx_room
-    and exists (select from public.call_tenants t where t.ready and not t.paused)
+    and (
+      exists (select from public.call_tenants t where t.ready and not t.paused)
+      or exists (select from public.call_queue q where q.handed_to = v_pbx and q.status = 'queued')
+    )
   );
 end
 $$;
@@ -8320,7 +8443,7 @@ begin
     v_stood := p_shut;
   end if;
   update public.call_queue q
-  set not_before = p_until, wait_reason = p_why, updated_at = p_now,
+  set not_before = p_until, wait_reason = p_why, handed_to = null, updated_at = p_now,
     expires_at = case
       when v_stood is null or q.expires_fixed or q.expires_at <= p_now then q.expires_at
       else least(

@@ -264,6 +264,7 @@ begin
   new.call_facts := null;
   new.last_outcome := null;
   new.last_reason := null;
+  new.handed_to := null;
 
   v_problem := public.call_row_problem(new);
   select f.problem, (f.p_row).e164, (f.p_row).country, (f.p_row).zone
@@ -321,6 +322,10 @@ begin
   end if;
   if not public.call_at_work() then
     new.updated_at := clock_timestamp();
+    -- Who sets the time means it: no PBX takes the row before.
+    if new.not_before <> old.not_before then
+      new.handed_to := null;
+    end if;
   end if;
   if old.status <> 'queued' then
     if new.status = 'queued' then

@@ -161,19 +161,31 @@ $$;
 
 -- 3. What follows ----------------------------------------------------------------------------------------------------------
 
--- The claim puts a row off.
+-- The claim puts a row off; one that only wants a trunk is handed to another PBX that may have one for it.
+drop function if exists public.call_put_off(public.call_queue, text, text, timestamptz, timestamptz);
 create or replace function public.call_put_off(
-  p_row public.call_queue, p_rule text, p_why text, p_until timestamptz, p_now timestamptz
+  p_row public.call_queue, p_pbx text, p_rule text, p_why text, p_until timestamptz, p_now timestamptz
 )
 returns void
 language plpgsql volatile security definer
 set search_path = ''
 as $$
+declare
+  v_other text;
+  v_able boolean;
 begin
   if p_rule = 'pause' then
     perform public.call_stop_kept(p_row);
+  elsif p_rule = 'trunk' then
+    select o.pbx, o.able into v_other, v_able from public.call_pbx_for(p_row, p_pbx, p_now) o;
   end if;
-  update public.call_queue set not_before = p_until, wait_reason = p_why, updated_at = p_now where id = p_row.id;
+  update public.call_queue
+  set not_before = p_until, wait_reason = p_why || coalesce('; PBX ' || v_other || ' may take it', ''),
+    handed_to = v_other, updated_at = p_now
+  where id = p_row.id;
+  if v_able then
+    perform public.call_ring_bell();
+  end if;
 end
 $$;
 

@@ -113,6 +113,8 @@ comment on column public.call_queue.dialed_trunk is 'Trunk of the last call; nul
 comment on column public.call_queue.way is 'Row of call_trunks as it was when the last call was claimed; null: the setting TRUNK.';
 comment on column public.call_queue.trunks_tried is
   'Trunks that could not even begin the call: the next call of the row, soon after, takes another one.';
+create index if not exists call_queue_handed_idx
+  on public.call_queue (handed_to, not_before, id) where status = 'queued' and handed_to is not null;
 
 -- 2. How a trunk is doing --------------------------------------------------------------------------------------------------
 
@@ -491,6 +493,52 @@ $$;
 
 -- 4. Which way -------------------------------------------------------------------------------------------------------------
 
+-- May a PBX come back? Its adapter dialed within the last day: one that is away for a minute ends no row.
+create or replace function public.call_pbx_lately(p_lease_until timestamptz, p_now timestamptz)
+returns boolean
+language plpgsql immutable
+set search_path = ''
+as $$
+begin
+  return coalesce(p_lease_until > p_now - interval '24 hours', false);
+end
+$$;
+
+-- Has this PBX a trunk for the row, whether or not it could take it now? One without trunks in the table has its setting.
+create or replace function public.call_pbx_may(p_row public.call_queue, p_pbx text, p_setting text)
+returns boolean
+language plpgsql stable security definer
+set search_path = ''
+as $$
+declare
+  v_number constant text := ltrim(p_row.e164, '+');
+begin
+  if not exists (select from public.call_trunks t where t.pbx = p_pbx) then
+    return p_row.trunk is null or p_row.trunk is not distinct from p_setting;
+  end if;
+  return exists (
+    select from public.call_trunks t
+    where t.pbx = p_pbx and t.enabled and (p_row.trunk is null or t.trunk = p_row.trunk)
+      and coalesce(t.user_id, '00000000-0000-0000-0000-000000000000') = public.call_trunks_owner(p_pbx, p_row.user_id)
+      and (t.prefixes = '{}' or exists (select from unnest(t.prefixes) b (begins) where starts_with(v_number, b.begins)))
+  );
+end
+$$;
+
+create or replace function public.call_way_elsewhere(p_row public.call_queue, p_pbx text, p_now timestamptz)
+returns boolean
+language plpgsql stable security definer
+set search_path = ''
+as $$
+begin
+  return exists (
+    select from public.call_pbx x
+    where x.pbx is distinct from p_pbx and public.call_pbx_lately(x.lease_until, p_now)
+      and public.call_pbx_may(p_row, x.pbx, x.trunk)
+  );
+end
+$$;
+
 -- The trunk that this row would take now. `way` null with `why` null: the setting TRUNK of the adapter.
 create or replace function public.call_way(
   p_row public.call_queue, p_status jsonb, p_now timestamptz,
@@ -519,6 +567,9 @@ begin
       ) then
         why := format('it is for trunk %s, through which another adapter dials', p_row.trunk);
         until := p_now + interval '5 seconds';
+      elsif public.call_way_elsewhere(p_row, v_pbx, p_now) then
+        why := format('it is for trunk %s, whose adapter is away', p_row.trunk);
+        until := p_now + interval '60 seconds';
       else
         why := format('the trunk %s is not known', p_row.trunk);
       end if;
@@ -573,16 +624,12 @@ begin
     return;
   elsif v_some then
     why := format('no trunk may call numbers like %s (call_trunks.prefixes)', left(p_row.e164, 5) || '…');
-    if exists (select from public.call_pbx x where x.pbx <> v_pbx and x.lease_until > p_now) then
-      -- One of another PBX may.
+    if public.call_way_elsewhere(p_row, v_pbx, p_now) then
       until := p_now + interval '60 seconds';
     end if;
   elsif p_row.trunk is not null and not exists (
     select from public.call_trunks t where t.trunk = p_row.trunk
-  ) and not exists (
-    select from public.call_pbx x where x.trunk = p_row.trunk and x.lease_until > p_now
-      and not exists (select from public.call_trunks t where t.pbx = x.pbx)
-  ) then
+  ) and not public.call_way_elsewhere(p_row, v_pbx, p_now) then
     why := format('the trunk %s is not known', p_row.trunk);
   else
     -- Somebody may mend it; if nobody does, the row ends by its clock, and says why it waited.
@@ -593,6 +640,55 @@ begin
     end;
     until := p_now + interval '60 seconds';
   end if;
+end
+$$;
+
+-- Which other PBX may take this row, one that can do it now (`able`) before all others. Without this a row would wait there
+-- for its own PBX to come first by chance; two that look in step, each half a minute, would never change places.
+create or replace function public.call_pbx_for(
+  p_row public.call_queue, p_pbx text, p_now timestamptz, out pbx text, out able boolean
+)
+language plpgsql stable security definer
+set search_path = ''
+as $$
+begin
+  select c.pbx, c.able into pbx, able
+  from (
+    select x.pbx, x.lease_until > p_now as alive, coalesce(
+      x.lease_until > p_now and a.status ->> 'pbx' = x.pbx and (a.status ->> 'ready')::boolean
+        and (select w.why is null from public.call_way(p_row, a.status, p_now) w),
+      false
+    ) as able
+    from public.call_pbx x
+    left join public.call_adapters a on a.adapter = x.holder
+    where x.pbx is distinct from p_pbx and public.call_pbx_lately(x.lease_until, p_now)
+      and public.call_pbx_may(p_row, x.pbx, x.trunk)
+  ) c
+  order by c.able desc, c.alive desc, c.pbx
+  limit 1;
+end
+$$;
+
+-- Rows that others handed to this PBX are due again, and have their turn as all others. Those that wait longest first: one
+-- that is handed over once more goes to the end.
+create or replace function public.call_handed_take(p_pbx text, p_now timestamptz)
+returns void
+language plpgsql volatile security definer
+set search_path = ''
+as $$
+declare
+  -- Several claims' worth, so that a few whose turn does not come hold up no other; some 10 ms.
+  v_most constant integer := 100;
+begin
+  update public.call_queue q
+  set not_before = p_now, wait_reason = null, handed_to = null, updated_at = p_now
+  where q.id = any (array(
+    select h.id from public.call_queue h
+    where h.handed_to = p_pbx and h.status = 'queued'
+    order by h.not_before, h.id
+    limit v_most
+    for update skip locked
+  ));
 end
 $$;
 
@@ -680,7 +776,8 @@ begin
       and p.proname = any (array[
         'call_trunks_changed', 'call_trunk_heard', 'call_trunk_words', 'call_trunks_unfit', 'call_trunk_fit', 'call_trunk_forgive', 'call_trunks_in_air',
         'call_trunk_left', 'call_pbx_trunks_left', 'call_all_left', 'call_way_taken', 'call_trunks_owner', 'call_user_trunks_left', 'call_user_limit', 'call_lane_limit', 'call_way',
-        'call_rule_trunk', 'call_fails_over', 'call_ways'
+        'call_rule_trunk', 'call_fails_over', 'call_ways', 'call_pbx_for', 'call_handed_take',
+        'call_pbx_lately', 'call_pbx_may', 'call_way_elsewhere'
       ])
   loop
     execute format('revoke all on function %s from public, anon, authenticated, service_role', v_function);

@@ -339,7 +339,7 @@ begin
     if v_verdict.until is null then
       perform public.call_end_uncalled(p_row, v_verdict.why, p_now);
     else
-      perform public.call_put_off(p_row, v_verdict.rule, v_verdict.why, v_verdict.until, p_now);
+      perform public.call_put_off(p_row, p_status ->> 'pbx', v_verdict.rule, v_verdict.why, v_verdict.until, p_now);
     end if;
     return null;
   end if;
@@ -364,7 +364,7 @@ begin
     dialed_trunk = v_way.trunk, way = v_way.way,
     deadline = p_row.deadline, originated_at = null, ringing_at = null, answered_at = null, ended_at = null,
     outcome = null, ended_reason = null, settle_at = null, call_facts = null, wait_reason = null,
-    billing_step = public.call_billing_step(),
+    handed_to = null, billing_step = public.call_billing_step(),
     minutes_before = case when p_status ->> 'billing' = 'off' then public.call_minutes_of(p_row.user_id) end,
     updated_at = p_now
   where id = p_row.id;
@@ -441,11 +441,6 @@ declare
 begin
   claimed := '[]';
   notes := '[]';
-  v_arriving := public.call_turns_refresh(p_now);
-  if not v_arriving then
-    perform public.call_turns_repair(p_now);
-  end if;
-
   select coalesce((v_limits ->> 'pbx')::integer, 2147483647) - count(*) into v_pbx_room
   from public.call_queue q
   where q.status in ('dialing', 'talking') and q.outcome is null and q.pbx = v_pbx;
@@ -453,6 +448,14 @@ begin
   v_room := public.call_pbx_trunks_left(v_status, least(p_room, v_pbx_room, public.call_all_left(), 500), p_now);
   if public.call_stopped('all', '') then
     v_room := 0;
+  end if;
+
+  if v_room > 0 then
+    perform public.call_handed_take(v_pbx, p_now);
+  end if;
+  v_arriving := public.call_turns_refresh(p_now);
+  if not v_arriving then
+    perform public.call_turns_repair(p_now);
   end if;
 
   for pass in 1 .. v_passes loop
@@ -581,7 +584,10 @@ begin
 
   more := v_arriving or (
     v_got > 0 and v_got = v_room and v_got < v_pbx_room
-    and exists (select from public.call_tenants t where t.ready and not t.paused)
+    and (
+      exists (select from public.call_tenants t where t.ready and not t.paused)
+      or exists (select from public.call_queue q where q.handed_to = v_pbx and q.status = 'queued')
+    )
   );
 end
 $$;

@@ -449,7 +449,7 @@ begin
     v_stood := p_shut;
   end if;
   update public.call_queue q
-  set not_before = p_until, wait_reason = p_why, updated_at = p_now,
+  set not_before = p_until, wait_reason = p_why, handed_to = null, updated_at = p_now,
     expires_at = case
       when v_stood is null or q.expires_fixed or q.expires_at <= p_now then q.expires_at
       else least(

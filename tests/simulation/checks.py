@@ -579,7 +579,7 @@ def _told_as(call: Call) -> Outcome | None:
 
 
 def _through_its_trunk(world: World) -> Iterator[str]:
-    """Each call goes through the trunk that the claim chose for it, and through one that its user may use."""
+    """Each call goes through the trunk that its claim chose, one that is open to its user and to its number."""
     for call in world.calls.values():
         sim = world.processes[call.process][0].pbx
         went = sim.ways.get(call.call_id)
@@ -587,6 +587,9 @@ def _through_its_trunk(world: World) -> Iterator[str]:
             yield f"{call.call_id} was to go through {call.trunk} and went through {went}"
         if call.trunk not in _open_to(world, sim.name, call.user) and world.store.tables.trunks:
             yield f"{call.call_id} of user {call.user} was to go through {call.trunk}, which is not open to that user"
+        trunk = world.store.tables.trunks.get((sim.name, call.trunk))
+        if trunk is not None and trunk.prefixes and not call.number.lstrip("+").startswith(tuple(trunk.prefixes)):
+            yield f"{call.call_id} went through {call.trunk} of {sim.name}, which may not call {call.number}"
 
 
 def _open_to(world: World, pbx: str, user: str) -> set[str]:

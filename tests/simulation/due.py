@@ -1,10 +1,10 @@
 """Promise 8: who could have claimed a row, and since when. Whatever Realtime does, a sweep finds what is due.
 
 Each second the world looks which rows could be claimed by whom: the row is due, its person is free, the limits of its
-user and PBX leave room, its trunk works, and the adapter says itself that it is ready and has room, holds the PBX (or
-may take it), and gets its answers. A row that the same adapter could have claimed for a whole sweep interval, without a
-second in between in which it could not, should have been claimed. No fault of Realtime is an excuse, and no other one
-by its mere name.
+user and PBX leave room, a trunk of that PBX may call it and works, and the adapter says itself that it is ready and has
+room, holds the PBX (or may take it), and gets its answers. A row that the same adapter could have claimed for a whole
+sweep interval, without a second in between in which it could not, should have been claimed. No fault of Realtime is an
+excuse, and no other one by its mere name.
 """
 
 import math
@@ -27,6 +27,9 @@ MARGIN_SECONDS = 2.0
 
 ANSWER_SECONDS = 1.0
 """A request that is under way for longer has been lost."""
+
+NOT_HERE = "no trunk may call"
+"""The words with which a claim puts off a number that no trunk of its PBX may call."""
 
 BACK_OFF_SECONDS = 16.0
 """After a failed request the next one comes this late at most (15 s, `Ticker._ask`)."""
@@ -125,7 +128,9 @@ class Due:
 
     def _is_due(self, row: Row, shut: dict[tuple[str, str, str], bool]) -> bool:
         now = self._world.clock
-        if row.status != "queued" or not row.not_before <= now < row.expires_at or row.e164 is None:
+        # That one PBX has no trunk for it is no reason for another that has one.
+        begun = row.not_before <= now or (row.wait_reason or "").startswith(NOT_HERE)
+        if row.status != "queued" or not begun or not now < row.expires_at or row.e164 is None:
             return False
         tables = self._world.store.tables
         kind = row.user_id, row.lane, row.zones
@@ -171,7 +176,7 @@ class Due:
         me = tables.adapters.get(machine.adapter)
         if me is None or "pbx" not in me.status:
             return False
-        way = store_trunks.way(tables, row, store_trunks.told(tables, me.status, now))
+        way = store_trunks.way(tables, row, store_trunks.told_of(tables, me.status, now))
         if way.trunk is None:
             return False
         why, _, probe = store_trunks.fit(tables, machine.pbx.name, way.trunk, now)

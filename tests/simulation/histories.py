@@ -110,6 +110,12 @@ class History:
         self._strict = self._censor.random() < 0.5
         """Are numbers listed, countries closed, users capped, calls counted? Drawn apart as well."""
 
+        self._splitter = Random(f"{seed} split")
+        self._split = len(self._desks) > 1 and self._splitter.random() < 0.5
+        """Has each of two PBXs trunks that the other has not? Drawn apart as well."""
+
+        if self._split:
+            self._desks[1].pbx, self._desks[1].trunk = "pbx-2", "SIP-2"
         self._brakes = Random(f"{seed} stops")
         self._stopping = self._brakes.random() < 0.4
         """Is anything paused by command? Drawn apart as well."""
@@ -140,6 +146,8 @@ class History:
             yield self._register(desk)
         for _ in range(self._random.randint(1, 4) if self._many_trunks else 0):
             yield self._trunk()
+        if self._split and self._splitter.random() < 0.6:
+            yield from self._halves()
         for _ in range(self._clockwork.randint(1, 3) if self._timed else 0):
             yield self._hours()
         for _ in range(self._insisting.randint(2, 6) if self._insists else 0):
@@ -242,6 +250,8 @@ class History:
             row |= {name: value} if dice.random() < chance else {}
         if self._timed and (draw := self._clockwork.random()) < 0.3:
             row["callee_zone"] = "nowhere" if draw < 0.02 else self._clockwork.choice(ZONES)
+        if self._split and self._splitter.random() < 0.3:
+            row["trunk"] = self._splitter.choice(("SIP-1", "SIP-2"))
         return Step(name="insert", arguments={**row, "now": self._now})
 
     def _some_row(self) -> int:
@@ -366,7 +376,8 @@ class History:
         if dice.random() < 0.25:
             calls, minutes = dice.choice((None, 0, 1, 3, 100)), dice.choice((None, None, 0, 1))
             return Step(name="user_cap", arguments={"user": user, "calls": calls, "minutes": minutes, "now": self._now})
-        waiting = sorted({str(row.e164) for row in self._store.tables.open.values() if row.status == "queued"})
+        queued = [row for row in self._store.tables.open.values() if row.status == "queued"]
+        waiting = sorted({row.e164 for row in queued if row.e164 is not None})
         number = dice.choice(waiting or ["+60123456700"])
         expires_at = dice.choice((None, self._now + 30.0, self._now - 30.0))
         arguments = {"e164": number, "user": dice.choice((None, user)), "expires_at": expires_at, "now": self._now}
@@ -396,6 +407,15 @@ class History:
         start = min(max(start, 0), 1439)
         days = dice.choice((range(1, 8), range(1, 6), (local.isoweekday(),), (1,)))
         return Window(days=frozenset(days), start=start * 60, end=min(max(end, start + 1), 1440) * 60)
+
+    def _halves(self) -> Iterator[Step]:
+        """Each PBX may call some of the numbers, and perhaps not at any time."""
+        dice = self._splitter
+        for pbx in ("pbx-1", "pbx-2"):
+            prefixes = dice.choice((["1"], ["60"], ["6012345670"], ["6012345670", "1"]))
+            columns = {"prefixes": prefixes, "max_channels": dice.choice((None, None, 1, 2))}
+            place = {"pbx": pbx, "trunk": dice.choice(TRUNKS)}
+            yield Step(name="trunk", arguments={**place, **columns, "now": self._now})
 
     def _trunk(self) -> Step:
         """Trunks come, change and go; so do limits, and somebody resumes a trunk."""

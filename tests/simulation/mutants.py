@@ -431,7 +431,7 @@ def _read_before(self: Claim, row: Row) -> bool:
 MUTANTS = (
     Mutant("Originate sent again after a reconnect", 8, _patch(PbxLink, "originate", _sent_again)),
     Mutant("Originate without a Response released as not sent", 8, _patch(PbxLink, "originate", _unsure_is_not_sent)),
-    Mutant("row released by an adapter that did not claim it", 14, _judging(ours=True)),
+    Mutant("row released by an adapter that did not claim it", 132, _judging(ours=True)),
     Mutant("release by time alone", 2, _judging(journal=Journal(), same_boot=True, accepted=False, ours=True)),
     Mutant("journal ignored", 2, _judging(journal=Journal())),
     Mutant("journal believed after a restart of the PBX", 5, _judging(same_boot=True)),
@@ -450,6 +450,8 @@ MUTANTS = (
     Mutant("calls of a day not counted", 1, _patch(store_forbidden, "day_left", lambda *_: store_forbidden.Left())),
     Mutant("rules of retries not asked", 71, _patch(store_retries, "plan", _no_rules)),
     Mutant("cool-down not asked", 5, _patch(store_trunks, "fit", lambda *_: (None, None, False))),
+    Mutant("another PBX not asked", 10, _patch(store_trunks, "pbx_for", lambda *_: (None, False))),
+    Mutant("rows of another PBX not taken", 10, _patch(store_trunks, "handed_take", lambda *_: None)),
     Mutant("no failover", 16, _patch(store_trunks, "fails_over", lambda *_: False)),
     Mutant("channels of a trunk not counted", 5, _patch(store_trunks, "left", _channels_uncounted)),
     Mutant("pace of a trunk not kept", 20, _patch(Pacer, "know", lambda *_: None)),

@@ -73,6 +73,10 @@ class Around(Protocol):
         """A process listens."""
         ...
 
+    def ring(self) -> None:
+        """The database rings the bell."""
+        ...
+
     def daemon_made(self, process: Process, daemon: object) -> None:
         """The daemon of a process."""
         ...
@@ -148,7 +152,10 @@ class SimDatabase:
         behind = len(sent) < MOST_RECORDS and self._world.held_back(self._process, sent | self._stored)
 
         def execute(now: float) -> SyncReply:
+            rings = store.tables.rings
             reply: SyncReply = store.sync(adapter, incarnation, request, now)
+            if store.tables.rings > rings:
+                self._world.ring()
             self._world.reported(self._process, request, reply)
             if behind:
                 self._world.went_ahead(self._process, reply)

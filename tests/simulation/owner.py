@@ -17,6 +17,12 @@ if TYPE_CHECKING:
 TRUNKS_SHARE = 0.35
 """Worlds with a table of trunks."""
 
+SPLIT_SHARE = 0.6
+"""Of these, if they have two PBXs: each may call half of the numbers alone."""
+
+HALVES = tuple([f"601234567{tens}" for tens in range(half, half + 5)] for half in (0, 5))
+"""Prefixes of the trunks of each PBX: all people of a world are in one of the two (world.NUMBERS)."""
+
 RETRIES_SHARE = 0.3
 """Worlds with rules about what follows after an outcome."""
 
@@ -105,11 +111,13 @@ def _trunks(world: "World") -> None:
     dice = Random(f"{world.seed}:trunks of it")
     owner = dice.choice(USERS) if dice.random() < 0.4 else None
     trunks = {TRUNK: None, SECOND_TRUNK: None} | ({} if owner is None else {OWN_TRUNK: owner})
-    for sim in world.pbxs:
+    split = len(world.pbxs) > 1 and Random(f"{world.seed}:split").random() < SPLIT_SHARE
+    for place, sim in enumerate(world.pbxs):
         sim.trunks = tuple(trunks)
         for trunk, user in trunks.items():
             world.store.trunk(
                 sim.name, trunk, world.clock, user_id=user, priority=dice.choice((1, 5, 5, 9)),
+                prefixes=HALVES[place] if split else [],
                 max_channels=dice.choice((None, None, 3, 4)), calls_per_second=dice.choice((None, None, 1.0, 2.0)),
             )  # fmt: skip
 

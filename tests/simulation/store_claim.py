@@ -175,7 +175,7 @@ def claim_row(tables: Tables, row: Row, asked: Asked, told: Told) -> Row | None:
     elif no.until is None:
         store_records.end_uncalled(tables, row, no.why, now)
     else:
-        store_rules.put_off(tables, row, no, now)
+        store_rules.put_off(tables, row, no, told)
     return None
 
 
@@ -191,7 +191,7 @@ def _claimed(tables: Tables, row: Row, asked: Asked, told: Told) -> Row:
     )
     nothing = dict.fromkeys((
         "originated_at", "ringing_at", "answered_at", "ended_at", "outcome", "ended_reason", "settle_at", "call_facts",
-        "wait_reason",
+        "wait_reason", "handed_to",
     ))  # fmt: skip
     changes = {
         **nothing, "status": "dialing", "call_id": tables.new_id(row.id, now), "claim_number": tables.last_claim,
@@ -230,7 +230,7 @@ class Claim:
         self._lane_limit = _integer(limits.get("campaign"), NO_LIMIT)
         self._pbx_limit = _integer(limits.get("pbx"), NO_LIMIT)
         self._pbx = status.get("pbx")
-        self._told = store_trunks.told(tables, status, asked.now)
+        self._told = store_trunks.told_of(tables, status, asked.now)
         self._put_off = store_hours.PUT_OFF
         self._others = any(
             pbx.pbx != self._pbx and (pbx.lease_until or 0.0) > asked.now for pbx in tables.pbxs.values()
@@ -245,13 +245,15 @@ class Claim:
     def run(self, room: int) -> None:
         """Claim up to `room` rows."""
         tables = self._tables
-        arriving = turns_refresh(tables, self._now)
-        if not arriving:
-            turns_repair(tables, self._now)
         pbx_room = self._pbx_limit - sum(self._counts(row) and row.pbx == self._pbx for row in tables.open.values())
         room = store_trunks.pbx_left(tables, self._told, min(room, pbx_room, store_trunks.all_left(tables), 500))
         if store_stops.standing(tables, "all", "") is not None:
             room = 0
+        if room > 0:
+            store_trunks.handed_take(tables, self._pbx, self._now)
+        arriving = turns_refresh(tables, self._now)
+        if not arriving:
+            turns_repair(tables, self._now)
         for _ in range(PASSES):
             if len(self.got) >= room:
                 break
@@ -268,7 +270,10 @@ class Claim:
                     self._user(user, share, room)
         self.more = arriving or (
             0 < len(self.got) == room < pbx_room
-            and any(turn.ready and not turn.paused for turn in tables.tenants.values())
+            and (
+                any(turn.ready and not turn.paused for turn in tables.tenants.values())
+                or any(row.status == "queued" and row.handed_to == self._pbx for row in tables.open.values())
+            )
         )
 
     def _user(self, user: str, share: int, room: int) -> None:

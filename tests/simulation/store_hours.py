@@ -135,7 +135,9 @@ def due(tables: Tables, user: str, name: str, found: Lane) -> float | None:
 
 def _put_off(tables: Tables, row: Row, said: Said, now: float) -> None:
     assert said.until is not None
-    changes: dict[str, object] = {"not_before": said.until, "wait_reason": said.why, "updated_at": now}
+    changes: dict[str, object] = {
+        "not_before": said.until, "wait_reason": said.why, "handed_to": None, "updated_at": now,
+    }  # fmt: skip
     paused = any(user == row.user_id and (ended is None or ended > now - DAY) for user, _, ended in tables.pauses)
     paused = paused or any(stop.ended is None or stop.ended > now - DAY for stop in tables.stops.values())
     if not row.expires_fixed and row.expires_at > now and not paused:

@@ -13,6 +13,8 @@ class No(NamedTuple):
 
     why: str
     until: float | None = None
+    elsewhere: bool = False
+    """Said by the rule of trunks: another PBX may have one."""
 
 
 def pause(tables: Tables, row: Row, told: Told) -> No | None:
@@ -38,7 +40,7 @@ def answered(tables: Tables, row: Row, _told: Told) -> No | None:
 def trunk(tables: Tables, row: Row, told: Told) -> No | None:
     """As `call_rule_trunk`."""
     way = store_trunks.way(tables, row, told)
-    return None if way.why is None else No(way.why, way.until)
+    return None if way.why is None else No(way.why, way.until, elsewhere=True)
 
 
 def person(tables: Tables, row: Row, told: Told) -> No | None:
@@ -89,7 +91,14 @@ def judge(tables: Tables, row: Row, told: Told) -> No | None:
     return next((no for rule in RULES if (no := rule(tables, row, told)) is not None), None)
 
 
-def put_off(tables: Tables, row: Row, no: No, now: float) -> None:
+def put_off(tables: Tables, row: Row, no: No, told: Told) -> None:
     """As `call_put_off`; only of a row that is paused itself there is something to keep."""
+    assert no.until is not None
     store_stops.kept(tables, row)
-    tables.update(row, now, {"not_before": no.until, "wait_reason": no.why, "updated_at": now}, at_work=True)
+    pbx, able = None, False
+    if no.elsewhere:
+        pbx, able = store_trunks.pbx_for(tables, row, told.status["pbx"], told.now)
+    why = no.why if pbx is None else f"{no.why}; PBX {pbx} may take it"
+    changes = {"not_before": no.until, "wait_reason": why, "handed_to": pbx, "updated_at": told.now}
+    tables.update(row, told.now, changes, at_work=True)
+    tables.rings += able

@@ -131,6 +131,7 @@ class Row:
     dialed_trunk: str | None = None
     way: Mapping[str, Any] | None = None
     trunks_tried: list[str] = field(default_factory=list)
+    handed_to: str | None = None
 
     @property
     def lane(self) -> str:
@@ -146,7 +147,7 @@ class Row:
 _SET_BY_US = (
     "call_id", "claim_number", "claim_id", "adapter", "incarnation", "pbx", "pbx_boot", "claimed_at", "originated_at",
     "ringing_at", "answered_at", "deadline", "settle_at", "clock_at", "call_facts", "last_outcome", "last_reason",
-    "wait_reason", "zones", "dialed_trunk", "way", "trunks_tried", "attempts_from", "wait_from", "spent",
+    "wait_reason", "zones", "dialed_trunk", "way", "trunks_tried", "handed_to", "attempts_from", "wait_from", "spent",
 )  # fmt: skip
 """Columns that an insert cannot set."""
 
@@ -437,6 +438,8 @@ class Tables:
         self.last_turn = 0
         self.repair: tuple[str, str] | None = None
         self.repaired_at = -math.inf
+        self.rings = 0
+        """How often a claim rang the bell. No part of the database: a bell that rang has rung."""
 
     _PLAIN = (
         "rows",
@@ -620,6 +623,7 @@ class Tables:
             )
         if not at_work:
             new.updated_at = now
+            new.handed_to = new.handed_to if new.not_before == old.not_before else None
         if old.status != "queued":
             if new.status == "queued":
                 new.e164, new.country, new.zone, _ = read_number(new.phone_number)

@@ -6,9 +6,10 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from tests.simulation import store_stops
-from tests.simulation.store_tables import Health, Row, Tables, Trunk
+from tests.simulation.store_tables import DAY, Health, Pbx, Row, Tables, Trunk
 
 NO_LIMIT = 2147483647
+MOST_HANDED = 100
 NOT_ITS_DOING = ("blocked", "canceled", "pbx_error", "unknown")
 FAILURES = ("congestion", "trunk_unavailable", "rejected", "no_reply")
 UNBEGUN = ("congestion", "trunk_unavailable")
@@ -41,7 +42,7 @@ class Way(NamedTuple):
     until: float | None = None
 
 
-def told(tables: Tables, status: Mapping[str, Any], now: float) -> Told:
+def told_of(tables: Tables, status: Mapping[str, Any], now: float) -> Told:
     """What a claim begins with."""
     in_air = Counter(row.dialed_trunk or "" for row in tables.open.values() if row.in_air and row.pbx == status["pbx"])
     return Told(status=status, now=now, in_air=in_air, taken=Counter())
@@ -203,10 +204,11 @@ def way(tables: Tables, row: Row, told: Told) -> Way:
     if best is not None:
         return Way(why=best.why, until=best.until)
     if wanted:
-        others = any(held.pbx != pbx and (held.lease_until or 0.0) > now for held in tables.pbxs.values())
+        others = elsewhere(tables, row, pbx, now)
         why = f"no trunk may call numbers like {row.e164[:5]}… (call_trunks.prefixes)"
         return Way(why=why, until=now + 60.0 if others else None)
-    if row.trunk is not None and not _known(tables, row.trunk, now):
+    named = any(trunk == row.trunk for _, trunk in tables.trunks)
+    if row.trunk is not None and not named and not elsewhere(tables, row, pbx, now):
         return Way(why=f"the trunk {row.trunk} is not known")
     if row.trunk is not None:
         why = f"trunk {row.trunk} is switched off, of somebody else, or at another PBX"
@@ -223,16 +225,28 @@ def _only_way(tables: Tables, row: Row, told: Told) -> Way:
         for pbx in tables.pbxs.values():
             if (pbx.lease_until or 0.0) > now and (pbx.trunk == row.trunk or (pbx.pbx, row.trunk) in tables.trunks):
                 return Way(why=f"it is for trunk {row.trunk}, through which another adapter dials", until=now + 5.0)
+        if elsewhere(tables, row, told.status["pbx"], now):
+            return Way(why=f"it is for trunk {row.trunk}, whose adapter is away", until=now + 60.0)
         return Way(why=f"the trunk {row.trunk} is not known")
     found = left(tables, told, trunk or "", None)
     return Way(trunk=trunk, why=found.why, until=found.until)
 
 
-def _known(tables: Tables, wish: str, now: float) -> bool:
-    return any(trunk == wish for _, trunk in tables.trunks) or any(
-        pbx.trunk == wish and (pbx.lease_until or 0.0) > now and not any(at == pbx.pbx for at, _ in tables.trunks)
-        for pbx in tables.pbxs.values()
-    )
+def elsewhere(tables: Tables, row: Row, mine: str | None, now: float) -> bool:
+    """As `call_way_elsewhere`."""
+    return any(pbx.pbx != mine and _may(tables, row, pbx) for pbx in _lately(tables, now))
+
+
+def _lately(tables: Tables, now: float) -> list[Pbx]:
+    return [pbx for pbx in tables.pbxs.values() if (pbx.lease_until or 0.0) > now - DAY]
+
+
+def _may(tables: Tables, row: Row, pbx: Pbx) -> bool:
+    if not any(at == pbx.pbx for at, _ in tables.trunks):
+        return row.trunk in {None, pbx.trunk}
+    assert row.e164 is not None
+    mine = open_to(tables, pbx.pbx, row.user_id)
+    return any(row.trunk in {None, trunk.trunk} and _takes(trunk, row.e164) for trunk in mine)
 
 
 def _takes(trunk: Trunk, e164: str) -> bool:
@@ -255,6 +269,30 @@ def taken(tables: Tables, told: Told, trunk: str) -> None:
     health = tables.health.get((told.status["pbx"], trunk))
     if health is not None and (health.cooled_at is not None or health.stopped_at is not None):
         health.probed_at = told.now
+
+
+def pbx_for(tables: Tables, row: Row, mine: str | None, now: float) -> tuple[str | None, bool]:
+    """As `call_pbx_for`."""
+    found = []
+    for pbx in _lately(tables, now):
+        if pbx.pbx != mine and _may(tables, row, pbx):
+            alive, holder = (pbx.lease_until or 0.0) > now, tables.adapters.get(pbx.holder or "")
+            able = alive and holder is not None and holder.status.get("pbx") == pbx.pbx
+            able = able and holder is not None and bool(holder.status.get("ready"))
+            able = able and holder is not None and way(tables, row, told_of(tables, holder.status, now)).why is None
+            found.append((not able, not alive, pbx.pbx))
+    if not found:
+        return None, False
+    unable, _, name = min(found)
+    return name, not unable
+
+
+def handed_take(tables: Tables, pbx: str | None, now: float) -> None:
+    """As `call_handed_take`."""
+    handed = [row for row in tables.open.values() if row.status == "queued" and row.handed_to in {pbx} - {None}]
+    for row in sorted(handed, key=lambda row: (row.not_before, row.id))[:MOST_HANDED]:
+        changes = {"not_before": now, "wait_reason": None, "handed_to": None, "updated_at": now}
+        tables.update(row, now, changes, at_work=True)
 
 
 def fails_over(tables: Tables, row: Row, outcome: str) -> bool:

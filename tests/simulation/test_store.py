@@ -146,6 +146,7 @@ def _count(store: Store, step: Step, reply: Any, seen: Counter[str]) -> None:
             told = row.wait_reason or row.ended_reason or ""
             seen.update(words for words in HOURS_WORDS if told.startswith(words))
             seen["failed over"] += bool(row.trunks_tried)
+            seen["handed to another PBX"] += row.handed_to is not None
             seen["by a trunk of the table"] += row.way is not None and row.status == "dialing"
             seen["put off: " + " ".join(str(row.wait_reason).split()[:2])] += row.wait_reason is not None
             seen["expired for a cap"] += told.endswith("for a day were used up")
@@ -219,7 +220,7 @@ NEEDED = (
     "stop", "unstop", "put off: this row", "refused PT409",
     "trunk", "drop_trunk", "forgive", "limit", "failed over", "by a trunk of the table", "a trunk cools down",
     "a trunk is stopped", "put off: another call", "retry", "declined, tried again", "unknown, tried again",
-    "more of one outcome than the row has tries",
+    "more of one outcome than the row has tries", "handed to another PBX",
     "forbid", "user_cap", "put off: this number", "calls to", "the number is", "a cap is used up", "expired for a cap",
 )  # fmt: skip
 

@@ -409,7 +409,7 @@ class World(pbx.World):
                 self.store.cancel(row.id, "dialed before the restore", self.clock)
 
     def ring(self) -> None:
-        """Rows were inserted: whoever hears it, hears it after a while, some twice."""
+        """Rows were inserted or handed over: whoever hears it, hears it after a while, some twice."""
         for machine in self.machines:
             if machine.bell is None or self.bell_deaf or machine.line.cut or self.project_down:
                 continue

@@ -65,5 +65,5 @@ async def test_of_two_pbxs_that_which_may_dial_the_row_answers(desk: Desk) -> No
     assert await why(await desk.insert(number(2))) is None
     assert await why(None) is None
     await desk.claim()
-    words = "it is for trunk SIP-TRUNK-2, through which another adapter dials"
+    words = "it is for trunk SIP-TRUNK-2, through which another adapter dials; PBX pbx-2 may take it"
     assert (await desk.row(other_way))["wait_reason"] == words

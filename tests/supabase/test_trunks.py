@@ -1,5 +1,7 @@
 """Trunks and room: whose calls take which, how many, what follows a failure, and what a wrong row of them is told."""
 
+import uuid
+from pathlib import Path
 from typing import Any
 
 import asyncpg
@@ -106,6 +108,167 @@ async def test_a_trunk_that_is_full_on_one_pbx_keeps_nobody_from_another(desk: D
     assert await ways(desk, **both) == ["OWN"]
     assert await ways(desk, **both) == []
     assert await ways(other, **both) == ["OWN"]
+
+
+async def test_owners_and_prefixes_as_the_page_says(desk: Desk) -> None:
+    page = (Path(__file__).parents[2] / "docs" / "trunks.md").read_text("utf-8")
+    section = page[page.index("## Whose calls, and to where") :]
+    statement = section[section.index("```sql\n") + 7 : section.index("\n```\n")]
+    await trunk(desk, "ALL")
+    await desk.connection.execute(statement.replace("pbx.example.com", desk.pbx).replace("…", OTHER))
+    for phone, user in (("+60123456700", USER), ("+60191234567", USER), ("+60123456701", OTHER)):
+        await desk.insert(phone, user_id=user)
+    rows = await desk.claim(**told("ALL", "SIP-TRUNK-9C0D1E2F", "SIP-TRUNK-3A4B5C6D"))
+    assert {row["e164"]: row["trunk"]["id"] for row in rows} == {
+        "+60123456700": "SIP-TRUNK-3A4B5C6D", "+60191234567": "ALL", "+60123456701": "SIP-TRUNK-9C0D1E2F",
+    }  # fmt: skip
+
+
+async def second(desk: Desk) -> Desk:
+    """An adapter of another PBX that dials."""
+    other = Desk(desk.connection, pbx="pbx-2")
+    await other.register()
+    await other.sync()
+    return other
+
+
+async def test_a_number_that_only_another_pbx_may_call_is_taken_there_at_its_next_look(desk: Desk) -> None:
+    """However they look: here the one that may not is always first, as of two that look each half a minute in step."""
+    other = await second(desk)
+    await trunk(desk, "ABROAD", prefixes=["44"])
+    await trunk(desk, "HOME", pbx=other.pbx, prefixes=["60"])
+    await other.sync(**told("HOME"))
+    row_id = await desk.insert()
+    assert await ways(desk, **told("ABROAD")) == []
+    row = await desk.row(row_id)
+    assert row["handed_to"] == other.pbx
+    assert row["wait_reason"] == "no trunk may call numbers like +6012… (call_trunks.prefixes); PBX pbx-2 may take it"
+    assert await ways(other, **told("HOME")) == ["HOME"]
+    assert (await desk.row(row_id))["handed_to"] is None
+    assert (await desk.row(row_id))["wait_reason"] is None
+
+
+async def test_a_row_for_a_trunk_of_another_adapter_is_taken_there(desk: Desk) -> None:
+    other = await second(desk)
+    await other.sync(trunk="SIP-TRUNK-2", **told("SIP-TRUNK-2"))
+    row_id = await desk.insert(trunk="SIP-TRUNK-2")
+    assert await desk.claim(**told("SIP-TRUNK-1")) == []
+    assert (await desk.row(row_id))["handed_to"] == other.pbx
+    (row,) = await other.claim(trunk="SIP-TRUNK-2", **told("SIP-TRUNK-2"))
+    assert row["row_id"] == row_id
+
+
+@pytest.mark.parametrize("change", ["away", "not ready", "full as well"])
+async def test_a_pbx_that_cannot_take_it_at_this_moment_may_when_it_can(desk: Desk, change: str) -> None:
+    other = await second(desk)
+    await trunk(desk, "ABROAD", prefixes=["44"])
+    await trunk(desk, "HOME", pbx=other.pbx, max_channels=3)
+    await other.sync(ready=change != "not ready", **told("HOME", foreign=9 if change == "full as well" else 0))
+    if change == "away":
+        await desk.connection.execute("update public.call_pbx set lease_until = now() where pbx = $1", other.pbx)
+    row_id = await desk.insert()
+    assert await ways(desk, **told("ABROAD")) == []
+    row = await desk.row(row_id)
+    assert (row["status"], row["handed_to"]) == ("queued", other.pbx)
+    assert await ways(other, **told("HOME")) == ["HOME"]
+
+
+@pytest.mark.parametrize("change", ["another number", "switched off", "of another user", "long gone"])
+async def test_what_no_pbx_may_call_ends_with_these_words(desk: Desk, change: str) -> None:
+    other = await second(desk)
+    await trunk(desk, "ABROAD", prefixes=["44"])
+    owner = {"user_id": OTHER} if change == "of another user" else {}
+    await trunk(
+        desk, "HOME", pbx=other.pbx, enabled=change != "switched off",
+        prefixes=["1"] if change == "another number" else ["60"], **owner,
+    )  # fmt: skip
+    await other.sync(**told("HOME"))
+    if change == "long gone":
+        await desk.connection.execute(
+            "update public.call_pbx set lease_until = now() - interval '25 hours' where pbx = $1", other.pbx
+        )
+    row_id = await desk.insert()
+    assert await ways(desk, **told("ABROAD")) == []
+    row = await desk.row(row_id)
+    assert (row["status"], row["outcome"]) == ("done", "blocked")
+    assert row["ended_reason"] == "no trunk may call numbers like +6012… (call_trunks.prefixes)"
+
+
+async def test_a_row_for_the_trunk_of_an_adapter_that_is_away_waits_for_it(desk: Desk) -> None:
+    other = await second(desk)
+    await other.sync(trunk="SIP-TRUNK-2", **told("SIP-TRUNK-2"))
+    await desk.connection.execute("update public.call_pbx set lease_until = now() where pbx = $1", other.pbx)
+    row_id = await desk.insert(trunk="SIP-TRUNK-2")
+    assert await desk.claim(**told("SIP-TRUNK-1")) == []
+    row = await desk.row(row_id)
+    assert row["status"] == "queued"
+    assert row["wait_reason"] == "it is for trunk SIP-TRUNK-2, whose adapter is away; PBX pbx-2 may take it"
+    (taken,) = await other.claim(trunk="SIP-TRUNK-2", **told("SIP-TRUNK-2"))
+    assert taken["row_id"] == row_id
+
+
+async def test_a_trunk_that_rests_here_hands_its_rows_to_another_pbx(desk: Desk) -> None:
+    other = await second(desk)
+    for pbx in (desk.pbx, other.pbx):
+        await trunk(desk, "A", pbx=pbx)
+    await trunk(desk, "B", prefixes=["44"])
+    await other.sync(**told("A"))
+    await desk.connection.execute(
+        "insert into public.call_trunk_health (pbx, trunk, recent, cooled_at, cooled_until, cools) "
+        "values ($1, 'A', 'xxxxx', now(), now() + interval '15 minutes', 5)",
+        desk.pbx,
+    )
+    await desk.insert()
+    assert await ways(desk, **told("A", "B")) == []
+    assert await ways(other, **told("A")) == ["A"]
+
+
+async def test_what_is_taken_over_has_its_turn_as_all_others(desk: Desk) -> None:
+    other = await second(desk)
+    await trunk(desk, "ABROAD", prefixes=["44"])
+    await trunk(desk, "HOME", pbx=other.pbx)
+    await other.sync(**told("HOME"))
+    rows = [await desk.insert(number(serial), priority=9 if serial == 3 else 5) for serial in range(5)]
+    assert await ways(desk, **told("ABROAD")) == []
+    reply = await other.sync(room=2, claim_id=uuid.uuid4(), **told("HOME"))
+    assert [row["row_id"] for row in reply["rows"]] == [rows[3], rows[0]]
+    assert reply["more"] is True
+    assert len(await ways(other, **told("HOME"))) == 3
+
+
+async def test_a_thousand_rows_of_another_pbx_change_hands_a_hundred_at_a_time(desk: Desk) -> None:
+    """And those that its user may not have called yet hold up no other."""
+    other = await second(desk)
+    await trunk(desk, "ABROAD", prefixes=["44"])
+    await trunk(desk, "HOME", pbx=other.pbx)
+    await other.sync(**told("HOME"))
+    await desk.fill(250)
+    late = await desk.insert("+60 12-999 0000", user_id=OTHER)
+    while await desk.connection.fetchval("select exists (select from public.call_queue where handed_to is null)"):
+        assert await ways(desk, **told("ABROAD"), limits={"user": 300}) == []
+    mine = await other.claim(5, **told("HOME"), limits={"user": 4})
+    assert len(mine) == 4
+    got = [await other.claim(5, **told("HOME"), limits={"user": 4}) for _ in range(3)]
+    assert [row["row_id"] for rows in got for row in rows] == [late]
+
+
+async def test_who_gives_a_handed_row_a_time_has_it_wait_for_that(desk: Desk) -> None:
+    other = await second(desk)
+    await trunk(desk, "ABROAD", prefixes=["44"])
+    await trunk(desk, "HOME", pbx=other.pbx)
+    await other.sync(**told("HOME"))
+    row_id = await desk.insert()
+    assert await ways(desk, **told("ABROAD")) == []
+    await desk.connection.execute(
+        "update public.call_queue set not_before = now() + interval '1 hour' where id = $1", row_id
+    )
+    assert (await desk.row(row_id))["handed_to"] is None
+    assert await ways(other, **told("HOME")) == []
+
+
+async def test_nobody_hands_a_row_over_by_inserting_it(desk: Desk) -> None:
+    row_id = await desk.insert(handed_to="pbx-1")
+    assert (await desk.row(row_id))["handed_to"] is None
 
 
 async def test_the_higher_priority_first_and_the_next_when_it_is_full(desk: Desk) -> None:
