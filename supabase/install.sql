@@ -2651,14 +2651,23 @@ $$;
 
 -- 4. Which way -------------------------------------------------------------------------------------------------------------
 
--- May a PBX come back? Its adapter dialed within the last day: one that is away for a minute ends no row.
-create or replace function public.call_pbx_lately(p_lease_until timestamptz, p_now timestamptz)
-returns boolean
-language plpgsql immutable
+-- The other PBXs: those whose trunks the table lists, heard of or not, and those that dialed within the last day. So an
+-- adapter that is away, or has not come yet, ends no row.
+create or replace function public.call_pbx_others(p_pbx text, p_now timestamptz)
+returns table (pbx text, setting text, holder uuid, lease_until timestamptz)
+language plpgsql stable security definer
 set search_path = ''
 as $$
 begin
-  return coalesce(p_lease_until > p_now - interval '24 hours', false);
+  return query
+  select o.pbx, x.trunk, x.holder, x.lease_until
+  from (
+    select t.pbx from public.call_trunks t where t.enabled
+    union
+    select x.pbx from public.call_pbx x where x.lease_until > p_now - interval '24 hours'
+  ) o
+  left join public.call_pbx x on x.pbx = o.pbx
+  where o.pbx is distinct from p_pbx;
 end
 $$;
 
@@ -2690,9 +2699,7 @@ set search_path = ''
 as $$
 begin
   return exists (
-    select from public.call_pbx x
-    where x.pbx is distinct from p_pbx and public.call_pbx_lately(x.lease_until, p_now)
-      and public.call_pbx_may(p_row, x.pbx, x.trunk)
+    select from public.call_pbx_others(p_pbx, p_now) o where public.call_pbx_may(p_row, o.pbx, o.setting)
   );
 end
 $$;
@@ -2812,15 +2819,14 @@ as $$
 begin
   select c.pbx, c.able into pbx, able
   from (
-    select x.pbx, x.lease_until > p_now as alive, coalesce(
-      x.lease_until > p_now and a.status ->> 'pbx' = x.pbx and (a.status ->> 'ready')::boolean
+    select o.pbx, coalesce(o.lease_until > p_now, false) as alive, coalesce(
+      o.lease_until > p_now and a.status ->> 'pbx' = o.pbx and (a.status ->> 'ready')::boolean
         and (select w.why is null from public.call_way(p_row, a.status, p_now) w),
       false
     ) as able
-    from public.call_pbx x
-    left join public.call_adapters a on a.adapter = x.holder
-    where x.pbx is distinct from p_pbx and public.call_pbx_lately(x.lease_until, p_now)
-      and public.call_pbx_may(p_row, x.pbx, x.trunk)
+    from public.call_pbx_others(p_pbx, p_now) o
+    left join public.call_adapters a on a.adapter = o.holder
+    where public.call_pbx_may(p_row, o.pbx, o.setting)
   ) c
   order by c.able desc, c.alive desc, c.pbx
   limit 1;
@@ -2829,14 +2835,14 @@ $$;
 
 -- Rows that others handed to this PBX are due again, and have their turn as all others. Those that wait longest first: one
 -- that is handed over once more goes to the end.
-create or replace function public.call_handed_take(p_pbx text, p_now timestamptz)
+create or replace function public.call_handed_take(p_pbx text, p_room integer, p_now timestamptz)
 returns void
 language plpgsql volatile security definer
 set search_path = ''
 as $$
 declare
-  -- Several claims' worth, so that a few whose turn does not come hold up no other; some 10 ms.
-  v_most constant integer := 100;
+  -- Some more than may be claimed, as the turn of a few may not come; what is left over is handed here once more.
+  v_most constant integer := p_room + 10;
 begin
   update public.call_queue q
   set not_before = p_now, wait_reason = null, handed_to = null, updated_at = p_now
@@ -2935,7 +2941,7 @@ begin
         'call_trunks_changed', 'call_trunk_heard', 'call_trunk_words', 'call_trunks_unfit', 'call_trunk_fit', 'call_trunk_forgive', 'call_trunks_in_air',
         'call_trunk_left', 'call_pbx_trunks_left', 'call_all_left', 'call_way_taken', 'call_trunks_owner', 'call_user_trunks_left', 'call_user_limit', 'call_lane_limit', 'call_way',
         'call_rule_trunk', 'call_fails_over', 'call_ways', 'call_pbx_for', 'call_handed_take',
-        'call_pbx_lately', 'call_pbx_may', 'call_way_elsewhere'
+        'call_pbx_others', 'call_pbx_may', 'call_way_elsewhere'
       ])
   loop
     execute format('revoke all on function %s from public, anon, authenticated, service_role', v_function);
@@ -3398,7 +3404,7 @@ begin
   end if;
 
   if v_room > 0 then
-    perform public.call_handed_take(v_pbx, p_now);
+    perform public.call_handed_take(v_pbx, v_room, p_now);
   end if;
   v_arriving := public.call_turns_refresh(p_now);
   if not v_arriving then

@@ -451,7 +451,7 @@ begin
   end if;
 
   if v_room > 0 then
-    perform public.call_handed_take(v_pbx, p_now);
+    perform public.call_handed_take(v_pbx, v_room, p_now);
   end if;
   v_arriving := public.call_turns_refresh(p_now);
   if not v_arriving then

@@ -250,7 +250,7 @@ class Claim:
         if store_stops.standing(tables, "all", "") is not None:
             room = 0
         if room > 0:
-            store_trunks.handed_take(tables, self._pbx, self._now)
+            store_trunks.handed_take(tables, self._pbx, room, self._now)
         arriving = turns_refresh(tables, self._now)
         if not arriving:
             turns_repair(tables, self._now)

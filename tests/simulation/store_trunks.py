@@ -6,10 +6,9 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from tests.simulation import store_stops
-from tests.simulation.store_tables import DAY, Health, Pbx, Row, Tables, Trunk
+from tests.simulation.store_tables import DAY, Health, Row, Tables, Trunk
 
 NO_LIMIT = 2147483647
-MOST_HANDED = 100
 NOT_ITS_DOING = ("blocked", "canceled", "pbx_error", "unknown")
 FAILURES = ("congestion", "trunk_unavailable", "rejected", "no_reply")
 UNBEGUN = ("congestion", "trunk_unavailable")
@@ -234,18 +233,21 @@ def _only_way(tables: Tables, row: Row, told: Told) -> Way:
 
 def elsewhere(tables: Tables, row: Row, mine: str | None, now: float) -> bool:
     """As `call_way_elsewhere`."""
-    return any(pbx.pbx != mine and _may(tables, row, pbx) for pbx in _lately(tables, now))
+    return any(_may(tables, row, name) for name in _others(tables, mine, now))
 
 
-def _lately(tables: Tables, now: float) -> list[Pbx]:
-    return [pbx for pbx in tables.pbxs.values() if (pbx.lease_until or 0.0) > now - DAY]
+def _others(tables: Tables, mine: str | None, now: float) -> set[str]:
+    """As `call_pbx_others`."""
+    listed = {pbx for (pbx, _), trunk in tables.trunks.items() if trunk.enabled}
+    return {*listed, *(pbx.pbx for pbx in tables.pbxs.values() if (pbx.lease_until or 0.0) > now - DAY)} - {mine}
 
 
-def _may(tables: Tables, row: Row, pbx: Pbx) -> bool:
-    if not any(at == pbx.pbx for at, _ in tables.trunks):
-        return row.trunk in {None, pbx.trunk}
+def _may(tables: Tables, row: Row, name: str) -> bool:
+    """As `call_pbx_may`."""
+    if not any(at == name for at, _ in tables.trunks):
+        return row.trunk in {None, tables.pbxs[name].trunk}
     assert row.e164 is not None
-    mine = open_to(tables, pbx.pbx, row.user_id)
+    mine = open_to(tables, name, row.user_id)
     return any(row.trunk in {None, trunk.trunk} and _takes(trunk, row.e164) for trunk in mine)
 
 
@@ -274,23 +276,25 @@ def taken(tables: Tables, told: Told, trunk: str) -> None:
 def pbx_for(tables: Tables, row: Row, mine: str | None, now: float) -> tuple[str | None, bool]:
     """As `call_pbx_for`."""
     found = []
-    for pbx in _lately(tables, now):
-        if pbx.pbx != mine and _may(tables, row, pbx):
-            alive, holder = (pbx.lease_until or 0.0) > now, tables.adapters.get(pbx.holder or "")
-            able = alive and holder is not None and holder.status.get("pbx") == pbx.pbx
-            able = able and holder is not None and bool(holder.status.get("ready"))
-            able = able and holder is not None and way(tables, row, told_of(tables, holder.status, now)).why is None
-            found.append((not able, not alive, pbx.pbx))
+    for name in _others(tables, mine, now):
+        if not _may(tables, row, name):
+            continue
+        pbx = tables.pbxs.get(name)
+        alive = pbx is not None and (pbx.lease_until or 0.0) > now
+        status = {} if pbx is None or pbx.holder not in tables.adapters else tables.adapters[pbx.holder].status
+        able = alive and status.get("pbx") == name and bool(status.get("ready"))
+        able = able and way(tables, row, told_of(tables, status, now)).why is None
+        found.append((not able, not alive, name))
     if not found:
         return None, False
     unable, _, name = min(found)
     return name, not unable
 
 
-def handed_take(tables: Tables, pbx: str | None, now: float) -> None:
+def handed_take(tables: Tables, pbx: str | None, room: int, now: float) -> None:
     """As `call_handed_take`."""
     handed = [row for row in tables.open.values() if row.status == "queued" and row.handed_to in {pbx} - {None}]
-    for row in sorted(handed, key=lambda row: (row.not_before, row.id))[:MOST_HANDED]:
+    for row in sorted(handed, key=lambda row: (row.not_before, row.id))[: room + 10]:
         changes = {"not_before": now, "wait_reason": None, "handed_to": None, "updated_at": now}
         tables.update(row, now, changes, at_work=True)
 

@@ -118,6 +118,52 @@ def _most(history: list[asyncpg.Record]) -> dict[str, int]:
     return most
 
 
+async def test_sixteen_claimers_of_four_pbxs_call_each_number_where_it_may_be_called(
+    lasting_desk: Desk, db: str
+) -> None:
+    """All rows wait in one lane, and three of four that a PBX comes to are for others: none waits for its minute."""
+    each = 500
+    run = lasting_desk.connection.execute
+    for place in range(4):
+        await lasting_desk.fill(each, start=place * 1_000_000)
+        await run(
+            "insert into call_trunks (pbx, trunk, prefixes) values ($1, $2, $3)",
+            f"quarter-{place}", f"SIP-{place}", [f"60110{place}"],
+        )  # fmt: skip
+    await run(HISTORY)
+    problems: list[Any] = []
+    left = 4 * each
+
+    async def claimer(place: int) -> None:
+        nonlocal left
+        async with connected(db) as connection:
+            me = Desk(connection, pbx=f"quarter-{place % 4}", adapter=uuid.UUID(int=place % 4 + 1))
+            if place < 4:
+                await me.register()
+            me.incarnation = 1
+            mine: list[str] = []
+            while left > 0 or mine:
+                status = {f"SIP-{place % 4}": {"room": 20, "foreign": 0, "problem": None}}
+                records = [outcome(call, "busy") for call in mine]
+                reply = await me.sync(records, room=random.choice([3, 20, 60]), trunks=status)
+                problems.extend([*reply["notes"], *reply["refused"]])
+                done = set(reply["recorded"])
+                mine = [call for seq, call in enumerate(mine, start=1) if seq not in done]
+                mine += [row["call_id"] for row in reply["rows"]]
+                left -= len(reply["rows"])
+
+    async with asyncio.timeout(50):  # Below the minute after which any PBX may look at a row once more.
+        first = [asyncio.create_task(claimer(place)) for place in range(4)]
+        await asyncio.sleep(0.3)
+        await asyncio.gather(*first, *(claimer(place) for place in range(4, CLAIMERS)))
+    assert problems == []
+    history = await lasting_desk.connection.fetch(
+        "select h.pbx, q.e164 from history h join call_queue q on q.id = h.row_id where h.step = 1"
+    )
+    assert len(history) == 4 * each, "each row once"
+    assert all(call["e164"].startswith(f"+60110{call['pbx'][-1]}") for call in history)
+
+
 async def test_a_claim_asked_by_many_at_once_is_one_claim(lasting_desk: Desk, db: str) -> None:
     """A client that gave an answer up asks again while the first request still runs."""
     await lasting_desk.fill(200)
