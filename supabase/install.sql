@@ -273,11 +273,11 @@ comment on column public.call_queue.call_facts is 'What call_logs.metadata must 
 comment on column public.call_queue.last_outcome is 'Outcome of the last call of a row that is tried again.';
 comment on column public.call_queue.last_reason is 'The same in words.';
 comment on column public.call_queue.lane is 'campaign_id, or zeros: the lane in which the row waits.';
-
--- One index for each way in which the functions look for rows; all but the first hold only the rows they are about.
 alter table public.call_queue add column if not exists handed_to text;
 comment on column public.call_queue.handed_to is
   'PBX whose trunks may call this number while those of the PBX that came to it may not: it takes it at its next look.';
+
+-- One index for each way in which the functions look for rows; all but the first hold only the rows they are about.
 create index if not exists call_queue_turn_idx
   on public.call_queue (user_id, lane, priority, not_before, id) where status = 'queued';
 create index if not exists call_queue_expiry_idx on public.call_queue (expires_at) where status = 'queued';
@@ -2185,6 +2185,7 @@ create table if not exists public.call_trunks (
 -- Zeros stand for all: "is not distinct from" finds no index.
 create index if not exists call_trunks_owner_idx on public.call_trunks
   (pbx, coalesce(user_id, '00000000-0000-0000-0000-000000000000'), priority desc, trunk);
+create index if not exists call_trunks_user_idx on public.call_trunks (user_id) where user_id is not null;
 comment on table public.call_trunks is
   'Ways out of each PBX. Without a row for a PBX, the setting TRUNK of its adapter is the only one.';
 comment on column public.call_trunks.pbx is 'PBX_NAME of the adapter (without it MIKOPBX_HOST).';
@@ -2529,18 +2530,17 @@ begin
 end
 $$;
 
--- Whose trunks a user's calls take: their own if there are any, switched on or not, else the shared ones (zeros).
-create or replace function public.call_trunks_owner(p_pbx text, p_user uuid)
+-- Whose trunks a user's calls take: their own if there are any, at whatever PBX, switched on or not, else the shared ones
+-- (zeros). Nobody's calls are paid for by somebody else because a PBX is away.
+drop function if exists public.call_trunks_owner(text, uuid);
+create or replace function public.call_trunks_owner(p_user uuid)
 returns uuid
 language plpgsql stable security definer
 set search_path = ''
 as $$
 begin
   return case
-    when exists (
-      select from public.call_trunks t
-      where t.pbx = p_pbx and coalesce(t.user_id, '00000000-0000-0000-0000-000000000000') = p_user
-    ) then p_user
+    when exists (select from public.call_trunks t where t.user_id = p_user) then p_user
     else '00000000-0000-0000-0000-000000000000'
   end;
 end
@@ -2563,7 +2563,7 @@ begin
     from public.call_trunks t
     cross join lateral public.call_trunk_left(p_status, t.trunk, t.max_channels, p_now) l
     where t.pbx = v_pbx and t.enabled
-      and coalesce(t.user_id, '00000000-0000-0000-0000-000000000000') = public.call_trunks_owner(v_pbx, p_user)
+      and coalesce(t.user_id, '00000000-0000-0000-0000-000000000000') = public.call_trunks_owner(p_user)
   );
 end
 $$;
@@ -2681,12 +2681,13 @@ declare
   v_number constant text := ltrim(p_row.e164, '+');
 begin
   if not exists (select from public.call_trunks t where t.pbx = p_pbx) then
-    return p_row.trunk is null or p_row.trunk is not distinct from p_setting;
+    return (p_row.trunk is null or p_row.trunk is not distinct from p_setting)
+      and public.call_trunks_owner(p_row.user_id) = '00000000-0000-0000-0000-000000000000';
   end if;
   return exists (
     select from public.call_trunks t
     where t.pbx = p_pbx and t.enabled and (p_row.trunk is null or t.trunk = p_row.trunk)
-      and coalesce(t.user_id, '00000000-0000-0000-0000-000000000000') = public.call_trunks_owner(p_pbx, p_row.user_id)
+      and coalesce(t.user_id, '00000000-0000-0000-0000-000000000000') = public.call_trunks_owner(p_row.user_id)
       and (t.prefixes = '{}' or exists (select from unnest(t.prefixes) b (begins) where starts_with(v_number, b.begins)))
   );
 end
@@ -2714,7 +2715,7 @@ set search_path = ''
 as $$
 declare
   v_pbx constant text := p_status ->> 'pbx';
-  v_owner uuid;
+  v_owner constant uuid := public.call_trunks_owner(p_row.user_id);
   v_tried text[] := p_row.trunks_tried;
   v_trunk public.call_trunks;
   v_left record;
@@ -2723,7 +2724,11 @@ declare
 begin
   if not exists (select from public.call_trunks t where t.pbx = v_pbx) then
     trunk := p_status ->> 'trunk';
-    if p_row.trunk is not null and p_row.trunk is distinct from trunk then
+    if v_owner <> '00000000-0000-0000-0000-000000000000' then
+      why := 'the trunks of this user are at another PBX, or switched off (call_trunks)';
+      until := p_now + interval '60 seconds';
+      return;
+    elsif p_row.trunk is not null and p_row.trunk is distinct from trunk then
       if exists (
         select from public.call_pbx x
         where x.lease_until > p_now and (x.trunk = p_row.trunk or exists (
@@ -2746,7 +2751,6 @@ begin
     return;
   end if;
 
-  v_owner := public.call_trunks_owner(v_pbx, p_row.user_id);
   -- Tried them all: from the start, after the delay that call_settle has set.
   if not exists (
     select from public.call_trunks t
@@ -2800,7 +2804,8 @@ begin
     -- Somebody may mend it; if nobody does, the row ends by its clock, and says why it waited.
     why := case
       when p_row.trunk is not null then format('trunk %s is switched off, of somebody else, or at another PBX', p_row.trunk)
-      when v_owner = p_row.user_id then 'the trunks of this user are switched off (call_trunks.enabled)'
+      when v_owner <> '00000000-0000-0000-0000-000000000000'
+        then 'the trunks of this user are at another PBX, or switched off (call_trunks)'
       else 'there is no trunk for this user: none of their own, and none that is shared is switched on (call_trunks)'
     end;
     until := p_now + interval '60 seconds';
@@ -2888,7 +2893,7 @@ begin
   if p_outcome not in ('congestion', 'trunk_unavailable') or p_row.way is null or p_row.trunk is not null then
     return false;
   end if;
-  v_owner := public.call_trunks_owner(p_row.pbx, p_row.user_id);
+  v_owner := public.call_trunks_owner(p_row.user_id);
   return exists (
     select from public.call_trunks t
     where t.pbx = p_row.pbx and coalesce(t.user_id, '00000000-0000-0000-0000-000000000000') = v_owner and t.enabled
@@ -6723,13 +6728,11 @@ begin
   select distinct coalesce(t.trunk, x.trunk, '')
   from public.call_pbx x
   left join public.call_trunks t on t.pbx = x.pbx
-  where x.lease_until > now() and (t.trunk is null or (
-    t.enabled
-    and coalesce(t.user_id, '00000000-0000-0000-0000-000000000000') = public.call_trunks_owner(x.pbx, p_user)
-    and (p_e164 is null or t.prefixes = '{}' or exists (
+  where x.lease_until > now() and (t.trunk is null or t.enabled)
+    and coalesce(t.user_id, '00000000-0000-0000-0000-000000000000') = public.call_trunks_owner(p_user)
+    and (p_e164 is null or t.trunk is null or t.prefixes = '{}' or exists (
       select from unnest(t.prefixes) y (begins) where starts_with(ltrim(p_e164, '+'), y.begins)
-    ))
-  ));
+    ));
 end
 $$;
 

@@ -254,11 +254,11 @@ comment on column public.call_queue.call_facts is 'What call_logs.metadata must 
 comment on column public.call_queue.last_outcome is 'Outcome of the last call of a row that is tried again.';
 comment on column public.call_queue.last_reason is 'The same in words.';
 comment on column public.call_queue.lane is 'campaign_id, or zeros: the lane in which the row waits.';
-
--- One index for each way in which the functions look for rows; all but the first hold only the rows they are about.
 alter table public.call_queue add column if not exists handed_to text;
 comment on column public.call_queue.handed_to is
   'PBX whose trunks may call this number while those of the PBX that came to it may not: it takes it at its next look.';
+
+-- One index for each way in which the functions look for rows; all but the first hold only the rows they are about.
 create index if not exists call_queue_turn_idx
   on public.call_queue (user_id, lane, priority, not_before, id) where status = 'queued';
 create index if not exists call_queue_expiry_idx on public.call_queue (expires_at) where status = 'queued';

@@ -52,7 +52,7 @@ def ways_of(tables: Tables, mark: Mark, e164: str | None, now: float) -> set[str
         if not (pbx.lease_until or 0.0) > now:
             continue
         mine = [trunk for (at, _), trunk in tables.trunks.items() if at == pbx.pbx]
-        owner = mark.user if any(trunk.user_id == mark.user for trunk in mine) and mark.user is not None else None
+        owner = tables.trunks_owner(mark.user)
         found |= {
             trunk.trunk
             for trunk in mine
@@ -64,7 +64,7 @@ def ways_of(tables: Tables, mark: Mark, e164: str | None, now: float) -> set[str
                 or any(e164.removeprefix("+").startswith(begins) for begins in trunk.prefixes)
             )
         }
-        if not mine:
+        if not mine and owner is None:
             found.add(pbx.trunk or "")
     return found
 

@@ -476,6 +476,10 @@ class Tables:
         for name in self._DEEP:
             setattr(self, name, {key: copy(row) for key, row in kept[name].items()})
 
+    def trunks_owner(self, user: str | None) -> str | None:
+        """As `call_trunks_owner`; None: the shared ones."""
+        return user if any(trunk.user_id == user for trunk in self.trunks.values()) else None
+
     # -- people
 
     def user_paused(self, user: str, paused: bool, now: float) -> None:

@@ -11,6 +11,7 @@ from tests.simulation.store_tables import DAY, Health, Row, Tables, Trunk
 NO_LIMIT = 2147483647
 NOT_ITS_DOING = ("blocked", "canceled", "pbx_error", "unknown")
 FAILURES = ("congestion", "trunk_unavailable", "rejected", "no_reply")
+NOT_HERE = "the trunks of this user are at another PBX, or switched off (call_trunks)"
 UNBEGUN = ("congestion", "trunk_unavailable")
 
 
@@ -167,7 +168,7 @@ def all_left(tables: Tables) -> int:
 def open_to(tables: Tables, pbx: str | None, user: str) -> Sequence[Trunk]:
     """The trunks of `call_trunks_owner`, switched on, in the order of `call_way`."""
     mine = [trunk for (at, _), trunk in tables.trunks.items() if at == pbx]
-    owner = user if any(trunk.user_id == user for trunk in mine) else None
+    owner = tables.trunks_owner(user)
     found = [trunk for trunk in mine if trunk.user_id == owner and trunk.enabled]
     return sorted(found, key=lambda trunk: (-trunk.priority, trunk.trunk))
 
@@ -211,8 +212,8 @@ def way(tables: Tables, row: Row, told: Told) -> Way:
         return Way(why=f"the trunk {row.trunk} is not known")
     if row.trunk is not None:
         why = f"trunk {row.trunk} is switched off, of somebody else, or at another PBX"
-    elif any(trunk.user_id == row.user_id for (at, _), trunk in tables.trunks.items() if at == pbx):
-        why = "the trunks of this user are switched off (call_trunks.enabled)"
+    elif tables.trunks_owner(row.user_id) is not None:
+        why = NOT_HERE
     else:
         why = "there is no trunk for this user: none of their own, and none that is shared is switched on (call_trunks)"
     return Way(why=why, until=now + 60.0)
@@ -220,6 +221,8 @@ def way(tables: Tables, row: Row, told: Told) -> Way:
 
 def _only_way(tables: Tables, row: Row, told: Told) -> Way:
     trunk, now = told.status.get("trunk"), told.now
+    if tables.trunks_owner(row.user_id) is not None:
+        return Way(why=NOT_HERE, until=now + 60.0)
     if row.trunk is not None and row.trunk != trunk:
         for pbx in tables.pbxs.values():
             if (pbx.lease_until or 0.0) > now and (pbx.trunk == row.trunk or (pbx.pbx, row.trunk) in tables.trunks):
@@ -245,7 +248,7 @@ def _others(tables: Tables, mine: str | None, now: float) -> set[str]:
 def _may(tables: Tables, row: Row, name: str) -> bool:
     """As `call_pbx_may`."""
     if not any(at == name for at, _ in tables.trunks):
-        return row.trunk in {None, tables.pbxs[name].trunk}
+        return row.trunk in {None, tables.pbxs[name].trunk} and tables.trunks_owner(row.user_id) is None
     assert row.e164 is not None
     mine = open_to(tables, name, row.user_id)
     return any(row.trunk in {None, trunk.trunk} and _takes(trunk, row.e164) for trunk in mine)

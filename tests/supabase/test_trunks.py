@@ -86,7 +86,7 @@ async def test_who_has_trunks_of_his_own_takes_no_other(desk: Desk) -> None:
     await desk.connection.execute("update public.call_trunks set enabled = false where trunk = 'OWN'")
     row_id = await desk.insert(number(3), user_id=OTHER)
     assert await ways(desk, **both) == []
-    assert await waits(desk, row_id) == "the trunks of this user are switched off (call_trunks.enabled)"
+    assert await waits(desk, row_id) == "the trunks of this user are at another PBX, or switched off (call_trunks)"
     await desk.connection.execute("update public.call_trunks set enabled = (trunk = 'OWN')")
     shared = await desk.insert(number(4))
     await desk.sync(**both)
@@ -146,6 +146,28 @@ async def test_a_number_that_only_another_pbx_may_call_is_taken_there_at_its_nex
     assert await ways(other, **told("HOME")) == ["HOME"]
     assert (await desk.row(row_id))["handed_to"] is None
     assert (await desk.row(row_id))["wait_reason"] is None
+
+
+@pytest.mark.parametrize("listed", [True, False])
+async def test_who_has_a_trunk_at_one_pbx_pays_for_no_call_through_another(desk: Desk, listed: bool) -> None:
+    """Nor does anybody for his: neither through the shared trunks of the other nor through its setting."""
+    other = await second(desk)
+    await trunk(desk, "OWN", pbx=other.pbx, user_id=OTHER)
+    if listed:
+        await trunk(desk, "SHARED")
+    row_id = await desk.insert(number(1), user_id=OTHER)
+    mine = await desk.insert(number(2))
+    assert [row["row_id"] for row in await desk.claim(**told("SHARED", "SIP-TRUNK-1"))] == [mine]
+    assert await ways(other, **told("OWN")) == ["OWN"]
+    assert (await desk.row(row_id))["dialed_trunk"] == "OWN"
+
+
+async def test_who_has_a_trunk_that_is_nowhere_to_be_had_is_told(desk: Desk) -> None:
+    await trunk(desk, "OWN", pbx="pbx-2", user_id=OTHER)
+    row_id = await desk.insert(user_id=OTHER)
+    assert await desk.claim(**told("SIP-TRUNK-1")) == []
+    assert await waits(desk, row_id) == "the trunks of this user are at another PBX, or switched off (call_trunks)"
+    assert (await desk.row(row_id))["handed_to"] == "pbx-2"
 
 
 async def test_a_row_for_a_trunk_of_another_adapter_is_taken_there(desk: Desk) -> None:
