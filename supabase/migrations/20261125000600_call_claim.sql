@@ -435,6 +435,8 @@ declare
   v_paused boolean;
   v_row public.call_queue;
   v_one jsonb;
+  -- Did a row end or go away for long, so that the rows behind it are next? Short waits are none: they would be moved on and on.
+  v_moved boolean := false;
   v_failed public.call_queue[] := '{}';
   v_errors text[] := '{}';
   v_trouble text;
@@ -529,6 +531,11 @@ begin
               );
               v_got := v_got + 1;
               v_user_room := v_user_room - 1;
+            elsif not v_moved then
+              v_moved := not exists (
+                select from public.call_queue q
+                where q.id = v_row.id and q.status = 'queued' and q.not_before < p_now + interval '30 seconds'
+              );
             end if;
           end loop;
         end if;
@@ -579,11 +586,12 @@ begin
     end if;
   end loop;
   if v_trouble is not null then
+    v_moved := true;
     notes := notes || to_jsonb(v_trouble);
   end if;
 
   more := v_arriving or (
-    v_got > 0 and v_got = v_room and v_got < v_pbx_room
+    (v_got > 0 and v_got = v_room or v_moved and v_got < v_room) and v_got < v_pbx_room
     and (
       exists (select from public.call_tenants t where t.ready and not t.paused)
       or exists (select from public.call_queue q where q.handed_to = v_pbx and q.status = 'queued')

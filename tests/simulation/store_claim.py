@@ -236,7 +236,7 @@ class Claim:
             pbx.pbx != self._pbx and (pbx.lease_until or 0.0) > asked.now for pbx in tables.pbxs.values()
         )
         self.got: list[Row] = []
-        self.more = False
+        self.more = self._moved = False
 
     def _counts(self, row: Row) -> bool:
         """Does this call use up a limit? The lock lets each claim see all that came before it."""
@@ -268,8 +268,10 @@ class Claim:
                     break
                 if not store_stops.user_stands(tables, user, self._now):
                     self._user(user, share, room)
+        full = 0 < len(self.got) == room or (self._moved and len(self.got) < room)
         self.more = arriving or (
-            0 < len(self.got) == room < pbx_room
+            full
+            and len(self.got) < pbx_room
             and (
                 any(turn.ready and not turn.paused for turn in tables.tenants.values())
                 or any(row.status == "queued" and row.handed_to == self._pbx for row in tables.open.values())
@@ -335,6 +337,10 @@ class Claim:
                 if (one := claim_row(tables, row, self._asked, self._told)) is not None:
                     self.got.append(one)
                     got += 1
+                else:
+                    left = tables.open.get(row.id)
+                    soon = left is not None and left.status == "queued" and left.not_before < now + 30.0
+                    self._moved = self._moved or not soon
         due_at = store_hours.due(tables, user, lane, found)
         turn = tables.lanes[user, lane]
         turn.served = turn_next(tables, urgent=lane_urgent(tables, user, lane, now))

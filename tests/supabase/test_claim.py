@@ -5,6 +5,7 @@ from collections import Counter
 from datetime import datetime
 
 import asyncpg
+import pytest
 
 from tests.supabase.helpers import OTHER, USER, Desk, number, outcome, release
 
@@ -320,6 +321,40 @@ async def test_more_says_whether_another_claim_would_give_rows(desk: Desk) -> No
     assert (await desk.sync(room=3))["more"] is False
     await desk.fill(5, start=10)
     assert (await desk.sync(room=5, limits={"pbx": 7}))["more"] is False
+
+
+@pytest.mark.parametrize("why", ["they must not be called", "they wait for long", "they cannot be written"])
+async def test_rows_that_are_not_called_are_passed_at_once(app_desk: Desk, why: str) -> None:
+    """Not by the next sweeps: the adapter asks again as long as it is told that there is more."""
+    await app_desk.fill(300)
+    execute = app_desk.connection.execute
+    if why == "they must not be called":
+        await execute("insert into do_not_call (e164, reason) select e164, 'asked' from call_queue")
+    elif why == "they wait for long":
+        await execute("insert into call_trunks (pbx, trunk, prefixes) values ('pbx-1', 'A', '{6012}')")
+        await execute("insert into call_trunks (pbx, trunk) values ('pbx-2', 'B')")
+    else:
+        await execute("update call_queue set customer_name = 'unspeakable'")
+        await execute("alter table call_logs add constraint speakable check (customer_name <> 'unspeakable')")
+    last = await app_desk.insert()
+    asked, rows = 0, []
+    trunks = {"A": {"room": 20, "foreign": 0, "problem": None}}
+    more = True
+    while more:
+        reply = await app_desk.sync(room=5, **({"trunks": trunks} if why == "they wait for long" else {}))
+        rows += [row["row_id"] for row in reply["rows"]]
+        more = reply["more"]
+        asked += 1
+    assert rows == [last]
+    assert asked < 100
+
+
+async def test_rows_that_wait_for_a_moment_are_not_asked_for_again_and_again(desk: Desk) -> None:
+    await desk.connection.execute("insert into call_trunks (pbx, trunk) values ('pbx-1', 'A'), ('pbx-1', 'B')")
+    for serial in range(20):
+        await desk.insert(number(serial), trunk="A")
+    trunks = {"A": {"room": 0, "foreign": 0, "problem": None}, "B": {"room": 20, "foreign": 0, "problem": None}}
+    assert (await desk.sync(room=2, trunks=trunks))["more"] is False
 
 
 async def test_a_lane_with_rows_held_by_others_is_not_taken_for_empty(lasting_desk: Desk, db: str) -> None:
