@@ -3,6 +3,7 @@
 import uuid
 from collections import Counter
 from datetime import datetime
+from typing import Any
 
 import asyncpg
 import pytest
@@ -338,10 +339,11 @@ async def test_rows_that_are_not_called_are_passed_at_once(app_desk: Desk, why: 
         await execute("alter table call_logs add constraint speakable check (customer_name <> 'unspeakable')")
     last = await app_desk.insert()
     asked, rows = 0, []
-    trunks = {"A": {"room": 20, "foreign": 0, "problem": None}}
+    of_it = {"room": 20, "foreign": 0, "problem": None}
+    status: dict[str, Any] = {"trunks": {"A": of_it}} if why == "they wait for long" else {}
     more = True
     while more:
-        reply = await app_desk.sync(room=5, **({"trunks": trunks} if why == "they wait for long" else {}))
+        reply = await app_desk.sync(room=5, **status)
         rows += [row["row_id"] for row in reply["rows"]]
         more = reply["more"]
         asked += 1
