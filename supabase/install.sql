@@ -2065,7 +2065,7 @@ $$;
 
 -- 3. What follows ----------------------------------------------------------------------------------------------------------
 
--- The claim puts a row off; one that only wants a trunk is handed to another PBX that may have one for it.
+-- The claim puts a row off; one that this PBX may not dial, or not now, is handed to another one that may.
 drop function if exists public.call_put_off(public.call_queue, text, text, timestamptz, timestamptz);
 create or replace function public.call_put_off(
   p_row public.call_queue, p_pbx text, p_rule text, p_why text, p_until timestamptz, p_now timestamptz
@@ -2080,7 +2080,7 @@ declare
 begin
   if p_rule = 'pause' then
     perform public.call_stop_kept(p_row);
-  elsif p_rule = 'trunk' then
+  elsif p_rule in ('trunk', 'country') then
     select o.pbx, o.able into v_other, v_able from public.call_pbx_for(p_row, p_pbx, p_now) o;
   end if;
   update public.call_queue
@@ -2832,6 +2832,7 @@ begin
     from public.call_pbx_others(p_pbx, p_now) o
     left join public.call_adapters a on a.adapter = o.holder
     where public.call_pbx_may(p_row, o.pbx, o.setting)
+      and (a.status is null or public.call_country_fits(p_row, a.status))
   ) c
   order by c.able desc, c.alive desc, c.pbx
   limit 1;
@@ -7519,6 +7520,32 @@ begin
 end
 $$;
 
+-- Countries that an adapter may call, by its heartbeat. Without a list, or with one that cannot be read: the default region only.
+create or replace function public.call_countries(p_status jsonb)
+returns text[]
+language plpgsql stable security definer
+set search_path = ''
+as $$
+begin
+  if jsonb_typeof(p_status -> 'countries') = 'array' then
+    return array(select c from jsonb_array_elements_text(p_status -> 'countries') c);
+  end if;
+  return array(select s.default_region from public.call_settings s);
+end
+$$;
+
+create or replace function public.call_country_fits(p_row public.call_queue, p_status jsonb)
+returns boolean
+language plpgsql stable security definer
+set search_path = ''
+as $$
+declare
+  v_allowed constant text[] := public.call_countries(p_status);
+begin
+  return coalesce('*' = any (v_allowed) or p_row.country = any (v_allowed), false);
+end
+$$;
+
 create or replace function public.call_rule_country(
   p_row public.call_queue, p_status jsonb, p_now timestamptz, out why text, out until timestamptz, out fact text
 )
@@ -7526,14 +7553,8 @@ language plpgsql stable security definer
 set search_path = ''
 as $$
 declare
-  v_allowed text[];
+  v_allowed constant text[] := public.call_countries(p_status);
 begin
-  -- Without a list, or with one that cannot be read: the default region only.
-  if jsonb_typeof(p_status -> 'countries') = 'array' then
-    v_allowed := array(select c from jsonb_array_elements_text(p_status -> 'countries') c);
-  else
-    v_allowed := array(select s.default_region from public.call_settings s);
-  end if;
   if '*' = any (v_allowed) then
     fact := 'any country is allowed';
   elsif p_row.country = any (v_allowed) then
@@ -7548,6 +7569,14 @@ begin
       end,
       coalesce(nullif(array_to_string(v_allowed, ','), ''), 'empty')
     );
+    -- Each adapter has a list of its own. That of another PBX may allow it: what one may not dial ends no row of the other.
+    if exists (
+      select from public.call_pbx_others(p_status ->> 'pbx', p_now) o
+      join public.call_adapters a on a.adapter = o.holder
+      where public.call_country_fits(p_row, a.status) and public.call_pbx_may(p_row, o.pbx, o.setting)
+    ) then
+      until := p_now + interval '60 seconds';
+    end if;
   end if;
 end
 $$;
@@ -7988,6 +8017,7 @@ begin
     'call_rule_do_not_call(public.call_queue,jsonb,timestamptz)',
     'call_rule_premium(public.call_queue,jsonb,timestamptz)',
     'call_rule_country(public.call_queue,jsonb,timestamptz)',
+    'call_countries(jsonb)', 'call_country_fits(public.call_queue,jsonb)',
     'call_rule_repeat(public.call_queue,jsonb,timestamptz)',
     'call_rule_day(public.call_queue,jsonb,timestamptz)',
     'call_day_zone()', 'call_day(timestamptz)', 'call_day_after(timestamptz)',

@@ -161,7 +161,7 @@ $$;
 
 -- 3. What follows ----------------------------------------------------------------------------------------------------------
 
--- The claim puts a row off; one that only wants a trunk is handed to another PBX that may have one for it.
+-- The claim puts a row off; one that this PBX may not dial, or not now, is handed to another one that may.
 drop function if exists public.call_put_off(public.call_queue, text, text, timestamptz, timestamptz);
 create or replace function public.call_put_off(
   p_row public.call_queue, p_pbx text, p_rule text, p_why text, p_until timestamptz, p_now timestamptz
@@ -176,7 +176,7 @@ declare
 begin
   if p_rule = 'pause' then
     perform public.call_stop_kept(p_row);
-  elsif p_rule = 'trunk' then
+  elsif p_rule in ('trunk', 'country') then
     select o.pbx, o.able into v_other, v_able from public.call_pbx_for(p_row, p_pbx, p_now) o;
   end if;
   update public.call_queue

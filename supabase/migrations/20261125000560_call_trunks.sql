@@ -674,6 +674,7 @@ begin
     from public.call_pbx_others(p_pbx, p_now) o
     left join public.call_adapters a on a.adapter = o.holder
     where public.call_pbx_may(p_row, o.pbx, o.setting)
+      and (a.status is null or public.call_country_fits(p_row, a.status))
   ) c
   order by c.able desc, c.alive desc, c.pbx
   limit 1;

@@ -118,6 +118,32 @@ begin
 end
 $$;
 
+-- Countries that an adapter may call, by its heartbeat. Without a list, or with one that cannot be read: the default region only.
+create or replace function public.call_countries(p_status jsonb)
+returns text[]
+language plpgsql stable security definer
+set search_path = ''
+as $$
+begin
+  if jsonb_typeof(p_status -> 'countries') = 'array' then
+    return array(select c from jsonb_array_elements_text(p_status -> 'countries') c);
+  end if;
+  return array(select s.default_region from public.call_settings s);
+end
+$$;
+
+create or replace function public.call_country_fits(p_row public.call_queue, p_status jsonb)
+returns boolean
+language plpgsql stable security definer
+set search_path = ''
+as $$
+declare
+  v_allowed constant text[] := public.call_countries(p_status);
+begin
+  return coalesce('*' = any (v_allowed) or p_row.country = any (v_allowed), false);
+end
+$$;
+
 create or replace function public.call_rule_country(
   p_row public.call_queue, p_status jsonb, p_now timestamptz, out why text, out until timestamptz, out fact text
 )
@@ -125,14 +151,8 @@ language plpgsql stable security definer
 set search_path = ''
 as $$
 declare
-  v_allowed text[];
+  v_allowed constant text[] := public.call_countries(p_status);
 begin
-  -- Without a list, or with one that cannot be read: the default region only.
-  if jsonb_typeof(p_status -> 'countries') = 'array' then
-    v_allowed := array(select c from jsonb_array_elements_text(p_status -> 'countries') c);
-  else
-    v_allowed := array(select s.default_region from public.call_settings s);
-  end if;
   if '*' = any (v_allowed) then
     fact := 'any country is allowed';
   elsif p_row.country = any (v_allowed) then
@@ -147,6 +167,14 @@ begin
       end,
       coalesce(nullif(array_to_string(v_allowed, ','), ''), 'empty')
     );
+    -- Each adapter has a list of its own. That of another PBX may allow it: what one may not dial ends no row of the other.
+    if exists (
+      select from public.call_pbx_others(p_status ->> 'pbx', p_now) o
+      join public.call_adapters a on a.adapter = o.holder
+      where public.call_country_fits(p_row, a.status) and public.call_pbx_may(p_row, o.pbx, o.setting)
+    ) then
+      until := p_now + interval '60 seconds';
+    end if;
   end if;
 end
 $$;
@@ -587,6 +615,7 @@ begin
     'call_rule_do_not_call(public.call_queue,jsonb,timestamptz)',
     'call_rule_premium(public.call_queue,jsonb,timestamptz)',
     'call_rule_country(public.call_queue,jsonb,timestamptz)',
+    'call_countries(jsonb)', 'call_country_fits(public.call_queue,jsonb)',
     'call_rule_repeat(public.call_queue,jsonb,timestamptz)',
     'call_rule_day(public.call_queue,jsonb,timestamptz)',
     'call_day_zone()', 'call_day(timestamptz)', 'call_day_after(timestamptz)',

@@ -76,6 +76,8 @@ insert into ours (name, works) values
   ('call_claim_row', null),
   ('call_claimed', null),
   ('call_clock_stood', null),
+  ('call_countries', null),
+  ('call_country_fits', null),
   ('call_day', null),
   ('call_day_after', null),
   ('call_day_count', null),

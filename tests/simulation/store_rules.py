@@ -14,7 +14,7 @@ class No(NamedTuple):
     why: str
     until: float | None = None
     elsewhere: bool = False
-    """Said by the rule of trunks: another PBX may have one."""
+    """Said of this PBX: another one may dial it."""
 
 
 def pause(tables: Tables, row: Row, told: Told) -> No | None:
@@ -56,10 +56,13 @@ def hours(tables: Tables, row: Row, told: Told) -> No | None:
     return None if said.why is None else No(said.why, said.until)
 
 
-def country(_tables: Tables, row: Row, told: Told) -> No | None:
+def country(tables: Tables, row: Row, told: Told) -> No | None:
     """As `call_rule_country`. Premium numbers cannot come here: they end at their insert."""
     why = store_forbidden.abroad(row, told.status)
-    return None if why is None else No(why)
+    if why is None:
+        return None
+    elsewhere = store_trunks.country_elsewhere(tables, row, told.status["pbx"], told.now)
+    return No(why, told.now + 60.0 if elsewhere else None, elsewhere=True)
 
 
 def do_not_call(tables: Tables, row: Row, told: Told) -> No | None:

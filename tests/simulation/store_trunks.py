@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from tests.simulation import store_stops
+from tests.simulation import store_forbidden, store_stops
 from tests.simulation.store_tables import DAY, Health, Row, Tables, Trunk
 
 NO_LIMIT = 2147483647
@@ -284,7 +284,10 @@ def pbx_for(tables: Tables, row: Row, mine: str | None, now: float) -> tuple[str
             continue
         pbx = tables.pbxs.get(name)
         alive = pbx is not None and (pbx.lease_until or 0.0) > now
-        status = {} if pbx is None or pbx.holder not in tables.adapters else tables.adapters[pbx.holder].status
+        status = _status(tables, name)
+        if status is not None and store_forbidden.abroad(row, status) is not None:
+            continue
+        status = status or {}
         able = alive and status.get("pbx") == name and bool(status.get("ready"))
         able = able and way(tables, row, told_of(tables, status, now)).why is None
         found.append((not able, not alive, name))
@@ -292,6 +295,18 @@ def pbx_for(tables: Tables, row: Row, mine: str | None, now: float) -> tuple[str
         return None, False
     unable, _, name = min(found)
     return name, not unable
+
+
+def country_elsewhere(tables: Tables, row: Row, mine: str | None, now: float) -> bool:
+    """Within `call_rule_country`: does the list of another PBX's adapter allow it?"""
+    known = (_status(tables, name) for name in _others(tables, mine, now) if _may(tables, row, name))
+    return any(status is not None and store_forbidden.abroad(row, status) is None for status in known)
+
+
+def _status(tables: Tables, name: str) -> Mapping[str, Any] | None:
+    pbx = tables.pbxs.get(name)
+    holder = None if pbx is None or pbx.holder is None else tables.adapters.get(pbx.holder)
+    return None if holder is None else holder.status
 
 
 def handed_take(tables: Tables, pbx: str | None, room: int, now: float) -> None:

@@ -170,6 +170,24 @@ async def test_who_has_a_trunk_that_is_nowhere_to_be_had_is_told(desk: Desk) -> 
     assert (await desk.row(row_id))["handed_to"] == "pbx-2"
 
 
+@pytest.mark.parametrize("listed", [True, False])
+async def test_a_country_that_only_another_adapter_may_call_is_called_there(desk: Desk, listed: bool) -> None:
+    """Each adapter has its ALLOWED_COUNTRIES: whoever looks first, none calls what its own list does not name."""
+    other = await second(desk)
+    await other.sync(trunk="SIP-TRUNK-2", countries=["GB"], **told("HOME", "SIP-TRUNK-2"))
+    if listed:
+        await trunk(desk, "HOME", pbx=other.pbx, prefixes=["44"])
+    row_id = await desk.insert("+44 20 7946 0123")
+    third = await desk.insert("+65 6123 4567")
+    assert await desk.claim(countries=["MY"], **told("SIP-TRUNK-1")) == []
+    row = await desk.row(row_id)
+    assert row["handed_to"] == other.pbx
+    assert row["wait_reason"] == "calls to GB are not allowed: ALLOWED_COUNTRIES is MY; PBX pbx-2 may take it"
+    assert (await desk.row(third))["ended_reason"] == "calls to SG are not allowed: ALLOWED_COUNTRIES is MY"
+    rows = await other.claim(trunk="SIP-TRUNK-2", countries=["GB"], **told("HOME", "SIP-TRUNK-2"))
+    assert [row["row_id"] for row in rows] == [row_id]
+
+
 async def test_a_row_for_a_trunk_of_another_adapter_is_taken_there(desk: Desk) -> None:
     other = await second(desk)
     await other.sync(trunk="SIP-TRUNK-2", **told("SIP-TRUNK-2"))
