@@ -50,6 +50,9 @@ class Due:
         """When its last request failed, unless one was answered since; by its own clock, which stands while the machine
         sleeps."""
 
+        self._opens: dict[tuple[str, str, str], float] = {}
+        """When rows of this user, lane and zones may be called again."""
+
         self._who: dict[Process, tuple[str, int]] = {}
         self._full: dict[Process, float] = {}
         """When it last got as many rows as it had asked for."""
@@ -135,8 +138,19 @@ class Due:
         tables = self._world.store.tables
         kind = row.user_id, row.lane, row.zones
         if kind not in shut:
-            shut[kind] = store_hours.rule(tables, row, now).why is not None
-        return not shut[kind] and store_stops.rule(tables, row, now) is None and self._has_day(row.user_id)
+            shut[kind] = self._is_shut(kind, row, now)
+        if shut[kind] or (tables.stops and store_stops.rule(tables, row, now) is not None):
+            return False
+        return self._has_day(row.user_id)
+
+    def _is_shut(self, kind: tuple[str, str, str], row: Row, now: float) -> bool:
+        """Is it outside the hours of such rows? The next opening is looked for once: hours stand from the start."""
+        if self._opens.get(kind, now) > now:
+            return True
+        said = store_hours.rule(self._world.store.tables, row, now)
+        if said.until is not None:
+            self._opens[kind] = said.until
+        return said.why is not None
 
     def _has_day(self, user: str) -> bool:
         """Has this user calls left today? One who had none is looked at again after some minutes."""

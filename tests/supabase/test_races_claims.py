@@ -122,7 +122,7 @@ async def test_sixteen_claimers_of_four_pbxs_call_each_number_where_it_may_be_ca
     lasting_desk: Desk, db: str
 ) -> None:
     """All rows wait in one lane, and three of four that a PBX comes to are for others: none waits for its minute."""
-    each = 500
+    each = 200
     run = lasting_desk.connection.execute
     for place in range(4):
         await lasting_desk.fill(each, start=place * 1_000_000)
