@@ -493,6 +493,18 @@ $$;
 
 -- 4. Which way -------------------------------------------------------------------------------------------------------------
 
+-- May a trunk with these prefixes call this number? Without any it may call all; a number that is not known fits.
+create or replace function public.call_prefixes_fit(p_prefixes text[], p_e164 text)
+returns boolean
+language plpgsql immutable
+set search_path = ''
+as $$
+begin
+  return p_prefixes = '{}' or p_e164 is null
+    or exists (select from unnest(p_prefixes) p (begins) where starts_with(ltrim(p_e164, '+'), p.begins));
+end
+$$;
+
 -- The other PBXs: those whose trunks the table lists, heard of or not, and those that dialed within the last day. So an
 -- adapter that is away, or has not come yet, ends no row.
 create or replace function public.call_pbx_others(p_pbx text, p_now timestamptz)
@@ -519,8 +531,6 @@ returns boolean
 language plpgsql stable security definer
 set search_path = ''
 as $$
-declare
-  v_number constant text := ltrim(p_row.e164, '+');
 begin
   if not exists (select from public.call_trunks t where t.pbx = p_pbx) then
     return (p_row.trunk is null or p_row.trunk is not distinct from p_setting)
@@ -530,7 +540,7 @@ begin
     select from public.call_trunks t
     where t.pbx = p_pbx and t.enabled and (p_row.trunk is null or t.trunk = p_row.trunk)
       and coalesce(t.user_id, '00000000-0000-0000-0000-000000000000') = public.call_trunks_owner(p_row.user_id)
-      and (t.prefixes = '{}' or exists (select from unnest(t.prefixes) b (begins) where starts_with(v_number, b.begins)))
+      and public.call_prefixes_fit(t.prefixes, p_row.e164)
   );
 end
 $$;
@@ -562,7 +572,6 @@ declare
   v_trunk public.call_trunks;
   v_left record;
   v_some boolean := false;
-  v_number constant text := ltrim(p_row.e164, '+');
 begin
   if not exists (select from public.call_trunks t where t.pbx = v_pbx) then
     trunk := p_status ->> 'trunk';
@@ -608,8 +617,7 @@ begin
   loop
     v_some := true;
     continue when v_trunk.trunk = any (v_tried);
-    continue when v_trunk.prefixes <> '{}'
-      and not exists (select from unnest(v_trunk.prefixes) x (begins) where starts_with(v_number, x.begins));
+    continue when not public.call_prefixes_fit(v_trunk.prefixes, p_row.e164);
     select * into v_left from public.call_trunk_left(p_status, v_trunk.trunk, v_trunk.max_channels, p_now);
     if v_left.n > 0 then
       trunk := v_trunk.trunk;
@@ -741,9 +749,7 @@ begin
     select from public.call_trunks t
     where t.pbx = p_row.pbx and coalesce(t.user_id, '00000000-0000-0000-0000-000000000000') = v_owner and t.enabled
       and t.trunk <> p_row.dialed_trunk and t.trunk <> all (p_row.trunks_tried)
-      and (t.prefixes = '{}' or exists (
-        select from unnest(t.prefixes) x (begins) where starts_with(ltrim(p_row.e164, '+'), x.begins)
-      ))
+      and public.call_prefixes_fit(t.prefixes, p_row.e164)
   );
 end
 $$;
@@ -789,7 +795,7 @@ begin
         'call_trunks_changed', 'call_trunk_heard', 'call_trunk_words', 'call_trunks_unfit', 'call_trunk_fit', 'call_trunk_forgive', 'call_trunks_in_air',
         'call_trunk_left', 'call_pbx_trunks_left', 'call_all_left', 'call_way_taken', 'call_trunks_owner', 'call_user_trunks_left', 'call_user_limit', 'call_lane_limit', 'call_way',
         'call_rule_trunk', 'call_fails_over', 'call_ways', 'call_pbx_for', 'call_handed_take',
-        'call_pbx_others', 'call_pbx_may', 'call_way_elsewhere'
+        'call_prefixes_fit', 'call_pbx_others', 'call_pbx_may', 'call_way_elsewhere'
       ])
   loop
     execute format('revoke all on function %s from public, anon, authenticated, service_role', v_function);

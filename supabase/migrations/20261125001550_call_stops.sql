@@ -85,9 +85,7 @@ begin
   left join public.call_trunks t on t.pbx = x.pbx
   where x.lease_until > now() and (t.trunk is null or t.enabled)
     and coalesce(t.user_id, '00000000-0000-0000-0000-000000000000') = public.call_trunks_owner(p_user)
-    and (p_e164 is null or t.trunk is null or t.prefixes = '{}' or exists (
-      select from unnest(t.prefixes) y (begins) where starts_with(ltrim(p_e164, '+'), y.begins)
-    ));
+    and (t.trunk is null or public.call_prefixes_fit(t.prefixes, p_e164));
 end
 $$;
 

@@ -143,6 +143,7 @@ insert into ours (name, works) values
   ('call_pbx_may', null),
   ('call_pbx_others', null),
   ('call_pbx_trunks_left', null),
+  ('call_prefixes_fit', null),
   ('call_price', null),
   ('call_price_facts', null),
   ('call_price_keep', null),
