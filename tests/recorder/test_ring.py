@@ -158,8 +158,12 @@ def test_a_full_disk_is_said_once_and_its_end_too(
         recorder.close()
     assert [record.__dict__["event"] for record in caplog.records] == ["flight.failing", "flight.again"]
     assert _events(tmp_path) == [7]
-    [lost] = [line["lost"] for line in read(tmp_path, Wanted(since=0)).lines if line["dir"] == "L"]
-    assert lost == 30
+    lines = read(tmp_path, Wanted(since=0)).lines
+    [lost] = [line["lost"] for line in lines if line["dir"] == "L"]
+    # On a busy machine the writer may come to the last of the thirty when there is room again.
+    kept = sum(line.get("Event") == EVENT["Event"] and "Reason" not in line for line in lines)
+    assert lost > 0
+    assert lost + kept == 30
 
 
 def test_the_last_megabytes_of_the_disk_are_left_to_the_outbox(
