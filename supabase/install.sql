@@ -2657,9 +2657,19 @@ returns boolean
 language plpgsql immutable
 set search_path = ''
 as $$
+declare
+  v_begins text;
 begin
-  return p_prefixes = '{}' or p_e164 is null
-    or exists (select from unnest(p_prefixes) p (begins) where starts_with(ltrim(p_e164, '+'), p.begins));
+  if p_prefixes = '{}' or p_e164 is null then
+    return true;
+  end if;
+  -- A loop and no query: it is asked for each trunk of each row.
+  foreach v_begins in array p_prefixes loop
+    if starts_with(p_e164, '+' || v_begins) then
+      return true;
+    end if;
+  end loop;
+  return false;
 end
 $$;
 
