@@ -19,7 +19,7 @@ pytestmark = pytest.mark.timeout(180)
 
 SPEED = 2.0
 HERE, THERE = "10", "30"
-"""Scenarios, and so the fourth and fifth digit of numbers, that each PBX may call: answered, busy."""
+"""Scenarios that each PBX may call: answered, busy. Numbers have them behind +60 11."""
 
 TRUNKS = """
 insert into call_trunks (pbx, trunk, prefixes)
